@@ -257,9 +257,11 @@ def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
     from medqa_finetune.evaluation.prediction_files import predictions_of, read_prediction_file
     from medqa_finetune.evaluation.rescore import read_by_name, score_run
     from medqa_finetune.evaluation.score import score_predictions
+    from medqa_finetune.run_state.tracker_rows import report_again
 
     if (run := _run_of(subject)) is not None:
         record, _ = score_run(run, metrics)
+        report_again(run, None)
         return Evaluated(record, _answers_of(run), read_by_name(run).exams)
     if not _is_answers(subject):
         raise DataError(Fault("missing-key", "is missing: a model needs questions to answer", key="pairs"))

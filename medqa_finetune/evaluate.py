@@ -4,7 +4,9 @@ import dataclasses
 import glob
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -148,9 +150,13 @@ def evaluate(arguments: list[str]) -> int:
         found = [Found({}, *_of_file(options))]
     elif not again:
         from medqa_finetune.record.run_dir import RunDir
+        from medqa_finetune.run_state.tracker_rows import report_again
 
         folders = _runs(str(options.run))
         found = [_scored(RunDir(folder), folder, options.metrics, options.evaluation) for folder in folders]
+        with redirect_stdout(sys.stderr):  # trackers print
+            for folder in folders:
+                report_again(RunDir(folder), options.evaluation)
     else:
         found = _evaluated_again(options, again)
     _show(found, options)
@@ -291,7 +297,8 @@ def _evaluate_here(cell: "Cell", folder: Path) -> Found:
     if LAUNCHER_VARIABLE in os.environ:
         stop_with_parent()
     log_to_terminal()
-    run_experiment(cell)
+    with redirect_stdout(sys.stderr):
+        run_experiment(cell)
     return _scored(cell.run, folder, [], cell.config.evaluation_name)
 
 

@@ -109,7 +109,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 config = settle(config, loaded, run)
                 begin("tokenizing", detail=f"{len(splits.train):,}")
                 sets = task.training_sets(encoder, splits, config)
-                keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop)
+                keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop, claim.trackers)
                 trained = fit(loaded, sets, config, run, keeping)
                 write_curves(run.read_metrics(), config.run_name, run.curves_paths)
             claim.end_training(trained)

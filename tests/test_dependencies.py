@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from scripts.versions.locks import HEADERS, LOCK, VLLM, VLLM_LOCK, is_portable, normalized, pins
+from scripts.versions.locks import HEADERS, LOCK, VLLM_LOCK, is_portable, locked_extras, normalized, pins
 from tests.conftest import REPOSITORY
 
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
@@ -82,8 +82,8 @@ def test_names_of_distributions_are_right() -> None:
 
 
 def _declared(name: str) -> list[Requirement]:
-    """Return what a lock file has to pin: the base and all extras, of which vllm has a file of its own."""
-    return [*BASE, *(each for extra, lines in EXTRAS.items() if extra != VLLM or name == VLLM_LOCK for each in lines)]
+    """Return what a lock file has to pin: the base and its extras."""
+    return [*BASE, *(each for extra in locked_extras(name) for each in EXTRAS[extra])]
 
 
 @pytest.mark.parametrize("name", LOCKS)

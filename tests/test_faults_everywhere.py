@@ -40,7 +40,7 @@ QUOTES_OTHERS = {
     "medqa_finetune/errors.py": {"line"},
     "medqa_finetune/evaluation/vllm_engine.py": {"faults_of"},
     "medqa_finetune/run_state/claim.py": {"explain_failure"},
-    "medqa_finetune/training/trackers.py": {"_warn"},
+    "medqa_finetune/tracking/trackers.py": {"_stop"},
     "scripts/download_model.py": {"_download"},
 }
 

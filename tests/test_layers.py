@@ -28,7 +28,7 @@ FLOORS = (
     ("cell",),
     ("report",),
     ("training", "evaluation"),
-    ("model", "data"),
+    ("model", "data", "tracking"),
     ("record",),
     ("config",),
     ("child_process",),

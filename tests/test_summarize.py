@@ -50,8 +50,8 @@ def test_the_whole_matrix_and_again_the_same(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 120
     summary = tmp_path / "outputs" / "summary"
     assert sorted(path.name for path in summary.iterdir()) == [
-        "captions.md", "comparisons.csv", "data_scale_comparison.pdf", "data_scale_comparison.png", "data_scale_comparison.svg",
-        "figures", "method_comparison.pdf", "method_comparison.png", "method_comparison.svg", "report.html",
+        "captions.md", "comparisons.csv", "data_scale_comparison.pdf", "data_scale_comparison.png",
+        "data_scale_comparison.svg", "figures", "method_comparison.pdf", "method_comparison.png", "method_comparison.svg", "report.html",
         "report.md", "results_by_cell.csv", "results_summary.csv", "scores.csv", "table.md",
         "table.tex",
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 from medqa_finetune.checkup.result import Check, State
 from medqa_finetune.checkup.trials import Request, Trial, run_trials
 from medqa_finetune.errors import Fault
-from medqa_finetune.languages.translate import say
+from medqa_finetune.languages.translate import say, translated
 from medqa_finetune.memory import GIB
 
 # torch from a slow disk takes minutes to load.
@@ -56,7 +56,11 @@ def _device(trials: Sequence[Trial], ended: Sequence[Fault]) -> Check:
         free = f"{facts['free_bytes'] / GIB:.1f} GiB"
         line = say("{count} × {name}, {memory} ({free} free), CUDA {cuda}", free=free, **values)
         return Check("device", State.OK, line, facts)
-    line = say("{name}, {memory} of memory; no GPU: small models and the demo alone", name=facts["name"], memory=memory)
+    line = say(
+        "{name}, {memory} of memory; no GPU: small models and the demo alone",
+        name=translated(facts["name"]),
+        memory=memory,
+    )
     return Check("device", State.WARNING, line, facts)
 
 

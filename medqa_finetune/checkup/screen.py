@@ -57,7 +57,10 @@ def _row(need: Need) -> list[str]:
     head = [need.name or say("as typed"), f"{need.model}, {need.method}"]
     if need.needed_bytes is None or need.card_bytes is None:
         return [*head, "?", "?", "?", "?"]
-    needs, card = f"{need.needed_bytes / GIB:.1f} GiB", f"{need.card}, {need.card_bytes / GIB:.1f} GiB"
+    needs, card = (
+        f"{need.needed_bytes / GIB:.1f} GiB",
+        f"{translated(need.card or '')}, {need.card_bytes / GIB:.1f} GiB",
+    )
     return [*head, needs, card, _fits(need.fits), _fits(need.fits_here)]
 
 

@@ -29,7 +29,7 @@ THINKING = ("auto", "off", "keep")
 HUBS = ("huggingface", "modelscope")
 PART_RULES = ("auto", "published", "ignore")
 # Values of transformers' `report_to` that are tested here.
-TRACKERS = ("tensorboard", "wandb", "mlflow")
+TRACKERS = ("tensorboard", "wandb", "mlflow", "swanlab")
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 # transformers' `lr_end`.
 POLYNOMIAL_END = 1e-7

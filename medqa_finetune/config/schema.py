@@ -309,7 +309,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class TrackerConfig:
-    """Experiment trackers that log the training curves: `tensorboard`, `wandb`, `mlflow`, several or none."""
+    """Experiment trackers of settings, curves and scores: `tensorboard`, `wandb`, `mlflow`, `swanlab`, or none."""
 
     name: str = "tensorboard"
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])

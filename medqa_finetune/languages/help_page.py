@@ -17,7 +17,7 @@ ENTRY = re.compile(r"(?P<form>(?P<indent> +)\S.*?)(?P<gap> {2,}(?=\S))(?P<text>.
 DEFAULT = re.compile(r"(?P<text>.*) \(default (?P<value>.+)\)", re.DOTALL)
 USAGE = "usage: "
 # What is not torn apart at the end of a line, and what does not begin one.
-PIECE = re.compile(r" |[!-~…]+|.", re.DOTALL)
+PIECE = re.compile(r" |[“（《「]*(?:[!-~…]+|[^“（《「 ])|.", re.DOTALL)
 CLOSING = "，。；：）、！？"
 
 

@@ -11,9 +11,10 @@ from functools import cache, cached_property
 
 from medqa_finetune.languages.choice import LANGUAGES, chosen
 
-PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# `{kind!}` stands for words, which need a translation too, `{path}` for anything.
+PLACEHOLDER = re.compile(r"\{(\w+)(!?)\}")
 # The end of a sentence inside a text.
-BETWEEN_SENTENCES = re.compile(r"(?<=[.?!]) +(?=[A-Z`{\[])")
+BETWEEN_SENTENCES = re.compile(r"(?<=[.?!]) +(?=[A-Z`\[])")
 # Values in values in values: a text holds a library's words at most so deep.
 DEPTH = 4
 
@@ -28,15 +29,19 @@ class Template:
     @cached_property
     def literals(self) -> list[str]:
         """The parts between placeholders."""
-        return PLACEHOLDER.split(self.english)[::2]
+        return PLACEHOLDER.split(self.english)[::3]
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """Matches texts made from it."""
-        names = PLACEHOLDER.findall(self.english)
-        groups = [f"(?P<{name}>.+?)" for name in names] + [""]
+        groups = [f"(?P<{name}>.+?)" for name, _ in PLACEHOLDER.findall(self.english)] + [""]
         parts = (re.escape(literal) + group for literal, group in zip(self.literals, groups, strict=True))
         return re.compile("".join(parts), re.DOTALL)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Names of the placeholders that stand for words."""
+        return [name for name, mark in PLACEHOLDER.findall(self.english) if mark]
 
     def values(self, text: str) -> dict[str, str] | None:
         """Return the values of the placeholders in a text; None for a text that is not made from it."""
@@ -76,8 +81,11 @@ class Catalogue:
 
     def with_other_placeholders(self) -> list[str]:
         """Return the English texts whose Chinese has other placeholders, or has one twice in the English."""
-        found = {text: sorted(PLACEHOLDER.findall(text)) for text in self._exact}
-        return [text for text, names in found.items() if names != sorted(PLACEHOLDER.findall(self._exact[text]))]
+
+        def names(text: str) -> list[str]:
+            return sorted(found[1] for found in PLACEHOLDER.finditer(text))
+
+        return [text for text, chinese in self._exact.items() if names(text) != names(chinese)]
 
     def _of_sentence(self, text: str, depth: int) -> str | None:
         if text in self._exact:
@@ -85,7 +93,9 @@ class Catalogue:
         for template in self._templates if depth else ():
             values = template.values(text)
             if values is not None:
-                return template.filled({name: self.find(value, depth - 1) or value for name, value in values.items()})
+                found = {name: self.find(value, depth - 1) for name, value in values.items()}
+                if all(found[name] for name in template.words):
+                    return template.filled({name: found[name] or value for name, value in values.items()})
         return None
 
 

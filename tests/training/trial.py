@@ -24,6 +24,8 @@ from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
 from medqa_finetune.stopping import StopRequest
+from medqa_finetune.tracking.base import Row
+from medqa_finetune.tracking.trackers import Trackers
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.fit import Keeping, TrainingSets, fit
 
@@ -98,5 +100,7 @@ def train(folder: Path, outputs: Path, config: Config, stop: StopRequest | None 
     run = RunDir(outputs / "run")
     run.path.mkdir(parents=True, exist_ok=True)
     loaded, sets = load(folder, config)
-    keeping = Keeping(Checkpoints(run.checkpoints_path, "trial"), stop or StopRequest())
-    return Trial(fit(loaded, sets, config, run, keeping), run, loaded, sets)
+    row = Row("trial", "run", "run", "default", run.path, outputs)
+    with Trackers(config.tracker.report_to, lambda: row) as trackers:
+        keeping = Keeping(Checkpoints(run.checkpoints_path, "trial"), stop or StopRequest(), trackers)
+        return Trial(fit(loaded, sets, config, run, keeping), run, loaded, sets)

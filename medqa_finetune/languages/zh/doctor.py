@@ -1,3 +1,63 @@
 """What `medqa-doctor` says."""
 
-TEXTS: dict[str, str] = {}
+TEXTS = {
+    "{system} {machine}, Python {python}, {cores} cores, {memory} of memory": (
+        "{system} {machine}，Python {python}，{cores} 个核心，内存 {memory}"
+    ),
+    "as tested: {shown}": "与测试过的一致：{shown}",
+    "outputs={outputs}: {free} are free": "outputs={outputs}：可用空间 {free}",
+    "Chinese: {font}": "中文：{font}",
+    "not asked: {variable}={value}": "未询问：{variable}={value}",
+    "no answer": "无响应",
+    "{hubs} (by {proxies})": "{hubs}（经由 {proxies}）",
+    "{model}, {size} of weights: {folder}": "{model}，权重 {size}：{folder}",
+    "{corpus} ships with the package": "{corpus} 随软件包提供",
+    "{corpus}, {size}: {folder}": "{corpus}，{size}：{folder}",
+    "{corpus}, {count} files, {size}: {folder}": "{corpus}，{count} 个文件，{size}：{folder}",
+    "{corpus} is not here yet; the first run fetches it from {hub} to {folder}": (
+        "{corpus} 尚不在本机；首次运行会从 {hub} 下载到 {folder}"
+    ),
+    "not tried, since the device cannot be used": "未尝试，因为设备无法使用",
+    "{count} × {name}, {memory} ({free} free), CUDA {cuda}": "{count} × {name}，{memory}（空闲 {free}），CUDA {cuda}",
+    "{name}, {memory} of memory; no GPU: small models and the demo alone": (
+        "{name}，内存 {memory}；没有 GPU：只适合小模型和演示"
+    ),
+    "CPU, {threads} threads": "CPU，{threads} 个线程",
+    "precision=auto is {precision}; {rates} TFLOP/s measured": "precision=auto 即 {precision}；实测 TFLOP/s：{rates}",
+    "; bf16 in hardware": "；硬件支持 bf16",
+    "; bf16 is emulated": "；bf16 为软件模拟",
+    "{names} work, forward and backward": "{names} 可用（前向和反向均已试过）",
+    "Can `medqa-train {asked}` run here?": "`medqa-train {asked}` 能在本机运行吗？",
+    "Can `medqa-train` run here?": "`medqa-train` 能在本机运行吗？",
+    "No: {problems} to solve first, {notes} to know.": "不能：先要解决 {problems} 个问题；另有 {notes} 点需要留意。",
+    "Yes; {notes} to know.": "能；有 {notes} 点需要留意。",
+    "Yes.": "能。",
+    "?: known once config.json of the model is here.": "?：模型的 config.json 到位后才能得知。",
+    "as typed": "按所给参数",
+    "yes": "是",
+    "no": "否",
+    # States and names of checks
+    "ok": "正常",
+    "note": "留意",
+    "PROBLEM": "问题",
+    "skipped": "跳过",
+    "system": "系统",
+    "packages": "软件包",
+    "device": "设备",
+    "precision": "精度",
+    "bitsandbytes": "bitsandbytes",
+    "disk": "磁盘",
+    "fonts": "字体",
+    "hubs": "平台",
+    "model": "模型",
+    "corpus": "语料",
+    "extras": "可选组件",
+    "settings": "设置",
+    "profile": "配置",
+    "model, method": "模型、方法",
+    "needs": "需要",
+    "on": "显卡",
+    "fits there": "放得下",
+    "fits here": "本机放得下",
+    "hours": "小时",
+}

@@ -1,4 +1,4 @@
-"""Weights & Biases and MLflow for real, offline, by the real command line; skipped where an extra is not installed."""
+"""W&B, MLflow and SwanLab for real, offline, by the real command line; skipped where an extra is not installed."""
 
 import json
 import re
@@ -69,8 +69,8 @@ def train_offline(tracker: str, model: Path, cwd: Path, *more: str) -> tuple[Run
     with listening() as (variables, calls):
         done = python(
             "-m", "medqa_finetune.train", *WITHOUT_TRACKER, f"model.path={model}", "method=lora", "data=20k",
-            f"tracker={tracker}", "train.logging_steps=1", *more, cwd=cwd, WANDB_MODE="offline", HOME=str(cwd / "home"),
-            **variables,
+            f"tracker={tracker}", "train.logging_steps=1", *more, cwd=cwd, WANDB_MODE="offline", SWANLAB_MODE="offline",
+            HOME=str(cwd / "home"), **variables,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "stopped" not in done.stderr
@@ -89,6 +89,8 @@ def test_weights_and_biases_offline(micro_model: Path, tmp_path: Path) -> None:
     assert run.path.name[:40].encode() in content
     assert content.count(b"train/loss") >= 3
     assert b"eval/loss" in content
+    assert b"cell.train_size" in content
+    assert b"scores/rougeL" in content
     record = run.read()
     assert record is not None
     assert record.status == "done"
@@ -100,8 +102,9 @@ def mlflow_runs(outputs: Path, cwd: Path) -> list[dict[str, Any]]:
     code = (
         "import json, sys, mlflow\nfrom mlflow import MlflowClient\nmlflow.set_tracking_uri(sys.argv[1])\n"
         "c = MlflowClient()\nfound = c.search_runs([e.experiment_id for e in c.search_experiments()])\n"
-        "print(json.dumps([{'name': r.info.run_name, 'status': r.info.status, 'rank': r.data.params.get('model_type'),"
-        " 'loss': [(m.step, m.value) for m in c.get_metric_history(r.info.run_id, 'loss')]} for r in found]))"
+        "print(json.dumps([{'name': r.info.run_name, 'status': r.info.status, 'params': r.data.params,"
+        " 'rouge': r.data.metrics.get('scores/rougeL'), 'loss': [(m.step, m.value) for m in"
+        " c.get_metric_history(r.info.run_id, 'loss')]} for r in found]))"
     )
     done = python("-c", code, f"sqlite:///{outputs / 'mlflow.db'}", cwd=cwd, MLFLOW_DISABLE_TELEMETRY="true")
     found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
@@ -114,9 +117,64 @@ def test_mlflow_offline(micro_model: Path, tmp_path: Path) -> None:
     run, calls = train_offline("mlflow", micro_model, tmp_path)
     assert calls == []
     (seen,) = mlflow_runs(tmp_path / "outputs", tmp_path)
-    assert (seen["name"], seen["status"], seen["rank"]) == (run.path.name, "FINISHED", "qwen2")
+    assert (seen["name"], seen["status"]) == (run.path.name, "FINISHED")
+    assert (seen["params"]["cell.method"], seen["params"]["method.rank"]) == ("lora", "16")
+    assert "None" not in seen["params"].values()
+    record = run.read()
+    assert record is not None
+    assert record.evaluation is not None
+    assert seen["rouge"] == pytest.approx(record.evaluation.scores["rougeL"].value)
     assert seen["loss"] == [[row["step"], pytest.approx(row["loss"])] for row in run.read_metrics() if "loss" in row]
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("outputs", "home", "no-cache")] == []
+
+
+@needs("swanlab")
+@pytest.mark.slow
+def test_swanlab_offline(micro_model: Path, tmp_path: Path) -> None:
+    run, calls = train_offline("swanlab", micro_model, tmp_path)
+    assert calls == []
+    (folder,) = (run.path / "swanlab").glob("run-*")
+    settings = (folder / "files" / "config.yaml").read_text(encoding="utf-8")
+    assert "cell.method:" in settings
+    (path,) = folder.glob("*.swanlab")
+    content = path.read_bytes()
+    assert content.count(b"train/loss") >= 3
+    assert b"eval/loss" in content
+    assert b"scores/rougeL" in content
+    record = run.read()
+    assert record is not None
+    assert not any(name.startswith("swanlab") for name in record.files)
+
+
+@needs("swanlab")
+@pytest.mark.slow
+def test_swanlab_without_a_key_asks_nobody(micro_model: Path, tmp_path: Path) -> None:
+    done = python(
+        "-m", "medqa_finetune.train", *WITHOUT_TRACKER, f"model.path={micro_model}", "method=lora", "data=20k",
+        "tracker=swanlab", cwd=tmp_path, HOME=str(tmp_path / "home"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("tracker swanlab stopped") == 1
+    assert "SWANLAB_MODE=offline" in done.stderr
+
+
+@needs("mlflow")
+@pytest.mark.slow
+def test_an_evaluation_of_later_is_a_row_of_its_own(micro_model: Path, tmp_path: Path) -> None:
+    run, _ = train_offline("mlflow", micro_model, tmp_path)
+    evaluate = (
+        "-m",
+        "medqa_finetune.evaluate",
+        f"run={run.path}",
+        f"model.path={micro_model}",
+        "evaluate.max_samples=2",
+    )
+    done = python(*evaluate, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = mlflow_runs(tmp_path / "outputs", tmp_path)
+    assert len(rows) == 2
+    assert {row["params"]["evaluate.max_samples"] for row in rows} == {"unset", "2"}
+    assert rows[0]["params"].keys() == rows[1]["params"].keys()
 
 
 LONG = ("data.scale=0.02", "data.validation_size=200", "data.test_size=200", "train.max_steps=60",
@@ -166,7 +224,7 @@ def check_missing(extra: str, *faults: Fault) -> None:
     assert f"pip install 'medqa_finetune[{extra}]'" in fault.hint
 
 
-@pytest.mark.parametrize("extra", ["wandb", "mlflow"])
+@pytest.mark.parametrize("extra", ["wandb", "mlflow", "swanlab"])
 def test_a_missing_extra_is_said_before_anything_starts(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, extra, None)
     config = changed(VALID, tracker__report_to=["tensorboard", extra])
