@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from medqa_finetune.languages.choice import chosen
-from medqa_finetune.languages.translate import translation
+from medqa_finetune.languages.translate import Kind, translation
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
@@ -81,7 +81,8 @@ class Fault:
         """
         if chosen() == "en":
             return self.line()
-        problem, hint = translation(self.problem), translation(self.hint) if self.hint else ""
+        problem = translation(self.problem, Kind.FAULT)
+        hint = translation(self.hint, Kind.FAULT) if self.hint else ""
         if problem is None or hint is None:
             problem, hint = self.problem, self.hint
         got = self._bare_got()

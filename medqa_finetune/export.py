@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import describe, option, option_keys, parse_options, split_options
+from medqa_finetune.config.composition_line import read_composition
+from medqa_finetune.config.corrections import command_of
+from medqa_finetune.config.flags import CommandLine
 from medqa_finetune.config.ranges import above_zero, at_least
 from medqa_finetune.config.schema_faults import unknown_key
 from medqa_finetune.errors import EXIT_DONE, NO_VALUE, ConfigError, Fault, brief
@@ -21,8 +24,6 @@ from medqa_finetune.variants.request import ExportRequest
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
-
-MANY = ("-m", "--multirun")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,10 @@ def export(arguments: list[str]) -> int:
     if wants_help(arguments):
         print_help(USAGE)
         return EXIT_DONE
-    own, rest = split_options(ExportOptions, arguments)
+    line = read_composition(arguments, ExportOptions)
+    own, rest = split_options(ExportOptions, line.overrides)
+    if faults := list(flag_faults(line)):
+        raise ConfigError(*faults)
     options = parse_options(ExportOptions, own)
     request: ExportRequest = options
     if options.pipeline is not None:
@@ -102,7 +106,7 @@ def export(arguments: list[str]) -> int:
         from medqa_finetune.variants.kinds import PIPELINE
 
         request = dataclasses.replace(options, variants=options.variants or list(PIPELINE))
-        cell = pipeline_cell(options, rest)
+        cell = pipeline_cell(options, [*line.typed_flags, *rest])
         code = train_first(cell, request)
         if code != EXIT_DONE:
             return code
@@ -116,16 +120,24 @@ def export(arguments: list[str]) -> int:
     return _export(run, request, options.format)
 
 
+def flag_faults(line: CommandLine) -> Iterator[Fault]:
+    """Yield a fault of every flag but those that say where configuration files are."""
+    for flag in line.flags:
+        if flag == "--multirun":
+            hint = "Start another one for another model."
+            yield Fault("not-supported", "one pipeline at a time", key=flag, hint=hint)
+        elif not flag.startswith("--config-"):
+            hint = f"Type `{command_of([], 'train')} {flag} …` for the settings of the training."
+            yield Fault("unknown-flag", "there is no such flag", key=flag, hint=hint)
+
+
 def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
     """Return the cell that a pipeline trains, checked and named as by `train`.
 
     Raises:
         MedQAError: a setting is impossible, or the corpus or model is missing.
     """
-    hint = "Start another one for another model."
-    faults = [
-        Fault("not-supported", "one pipeline at a time", key=flag, hint=hint) for flag in arguments if flag in MANY
-    ]
+    faults = []
     keys = {argument.partition("=")[0] for argument in arguments}
     for key, mine in (
         ("data", "samples"),
@@ -138,6 +150,9 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
             faults.append(Fault("conflict", problem, key=mine, got=got, hint="Give one of them."))
     if faults:
         raise ConfigError(*faults)
+    # Loads Hydra, for which `--help` need not wait.
+    from medqa_finetune.config.no_effect import refuse_unused_settings
+
     typed = [*arguments, *(["overwrite=true"] if options.overwrite else [])]
     if options.epochs is not None:
         typed.append(f"train.epochs={options.epochs:g}")
@@ -145,7 +160,9 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
         scale = _compose(typed).config.data.scale
         # `samples` is the size after scaling by the profile; scales are ≤ 1, so rounding does not change it.
         typed += [f"data.train_size={round(options.samples / scale)}", f"data.name={options.samples}"]
-    return _compose(typed)
+    cell = _compose(typed)
+    refuse_unused_settings([(cell.config, typed)])
+    return cell
 
 
 def _compose(arguments: Sequence[str]) -> "Cell":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medqa_finetune.languages.translate import translated
+from medqa_finetune.languages.translate import Kind, translated
 
 PACKAGE = "medqa_finetune"
 
@@ -111,5 +111,5 @@ class _Shown(logging.Formatter):
         if record.name.startswith(PACKAGE):
             # A copy: log files get the same record, and stay in English.
             record = copy.copy(record)
-            record.msg, record.args = translated(record.getMessage()), ()
+            record.msg, record.args = translated(record.getMessage(), Kind.LOG), ()
         return shown(super().format(record))

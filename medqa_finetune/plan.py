@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
 from medqa_finetune.config.command_line import aligned_table, print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options, split_options
+from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.ranges import above_zero
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
 from medqa_finetune.memory import in_units
@@ -108,10 +109,14 @@ def plan(arguments: list[str]) -> int:
     if wants_help(arguments):
         print_help(USAGE)
         return EXIT_DONE
-    own, rest = split_options(PlanOptions, arguments)
+    line = read_composition(arguments, PlanOptions)
+    own, rest = split_options(PlanOptions, line.overrides)
     options = parse_options(PlanOptions, own)
-    configs = compose(rest)
+    configs = compose([*line.typed_flags, *rest], arguments)
+    if line.only_shows:
+        return EXIT_DONE
     # Imported late, so that --help is fast.
+    from medqa_finetune.planning.evaluations import answered_by_transformers, notes_on
     from medqa_finetune.planning.plan_cells import make_plan
 
     faults = [*precision_faults(configs, options)]
@@ -133,19 +138,15 @@ def plan(arguments: list[str]) -> int:
         print(json.dumps(content, ensure_ascii=False, allow_nan=False))
     else:
         print(as_text(rows, found, options))
-        if any(config.evaluate.backend != "transformers" for config in configs):
-            print("Evaluation is computed as evaluate.backend=transformers does it.")
-        if any(config.evaluate.zero_shot for config in configs):
-            print("The time of the tasks of evaluate.zero_shot is not in it.")
-        if any(config.evaluate.text is not None for config in configs):
-            print("The time of evaluate.text is not in it.")
+        for note in notes_on(configs):
+            print(note)
     if excess:
         raise ExcessError(content, *excess)
     return EXIT_DONE
 
 
-def compose(arguments: Sequence[str]) -> list["Config"]:
-    """Return the settings of every cell that `train` would run with these arguments.
+def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> list["Config"]:
+    """Return the settings of every cell that `train` would run with these arguments; `typed` are those of the command.
 
     Raises:
         ConfigError: with the faults of all cells.
@@ -153,6 +154,7 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     from hydra.core.hydra_config import HydraConfig
 
     from medqa_finetune.cell import Cell
+    from medqa_finetune.config.no_effect import refuse_unused_settings
     from medqa_finetune.evaluation.benchmarks import check_benchmarks
     from medqa_finetune.launch.compose import compose_and_call, make_cell
     from medqa_finetune.launch.validate import check_all, distinct_cells
@@ -167,18 +169,14 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
         with noting(faults):
             cells.append(make_cell(composed, hydra_config, tuple(hydra_config.overrides.task), locate_architecture))
 
-    compose_and_call(take, [*arguments, "hydra/sweeper=calling"])
+    compose_and_call(take, [*arguments, "hydra/sweeper=calling"], typed or arguments)
     if faults:
         raise ConfigError(*faults)
+    refuse_unused_settings([(cell.config, cell.overrides) for cell in cells])
     configs = [cell.config for cell in distinct_cells(cells)]
     check_all(configs, check_packages)
     check_all(configs, check_benchmarks)
     return configs
-
-
-def answered_by_transformers(config: "Config") -> "Config":
-    """Return the settings with the backend `transformers`: a few questions do not show how fast another backend is."""
-    return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, backend="transformers"))
 
 
 def precision_faults(configs: Sequence["Config"], options: PlanOptions) -> Iterable[Fault]:

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from medqa_finetune.languages.translate import Kind, translated
 from medqa_finetune.log import PACKAGE, in_kernel, is_terminal
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ class _Lines:
             log.info("%s", line)
         else:
             with contextlib.suppress(OSError, ValueError):  # a closed standard error
-                print(line, file=sys.stderr, flush=True)
+                print(translated(line, Kind.LOG), file=sys.stderr, flush=True)
 
 
 class _Notebook:
@@ -223,6 +224,7 @@ class _Notebook:
         bar = ""
         if doing.at is not None and doing.of:
             bar = f'<progress value="{doing.at:.0f}" max="{doing.of:.0f}"></progress> '
+        line = translated(line, Kind.LOG)
         content = {"text/plain": line, "text/html": f"{bar}<code>{html.escape(line)}</code>"}
         if self._handle is None:
             # Nothing needs IPython; where it runs, it is there.

@@ -9,8 +9,10 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.command_line import print_help, run_command, wants_help
+from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
+from medqa_finetune.languages.translate import Kind, translated
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
@@ -48,14 +50,15 @@ def train(arguments: list[str]) -> int:
     if wants_help(arguments):
         print_help(USAGE + describe_groups(conf_folders(arguments)) + "\n\n" + describe_keys())
         return EXIT_DONE
-    for card in (argument for argument in arguments if argument.startswith("gpu=")):
+    line = read_composition(arguments)
+    for card in (argument for argument in line.overrides if argument.startswith("gpu=")):
         hint = (
             "`python -m medqa_finetune.plan gpu=CARD` plans for a card; training takes the GPUs that "
             "CUDA_VISIBLE_DEVICES names."
         )
         got = card.partition("=")[2]
         raise ConfigError(Fault("unknown-key", "there is no such key", key="gpu", got=got, hint=hint))
-    for pipeline in (argument for argument in arguments if argument.startswith("pipeline=")):
+    for pipeline in (argument for argument in line.overrides if argument.startswith("pipeline=")):
         hint = "Give it to `python -m medqa_finetune.export`, which trains first."
         raise ConfigError(Fault("unknown-key", "there is no such key", key=pipeline.partition("=")[0], hint=hint))
     if LAUNCHER_VARIABLE in os.environ:
@@ -69,8 +72,10 @@ def train(arguments: list[str]) -> int:
 def _run_one(composed: "DictConfig") -> float | None:
     """Run one cell; return what Hydra's sweepers minimize."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from medqa_finetune.config.identity import DEFAULT_EVALUATION
+    from medqa_finetune.config.no_effect import refuse_in_a_single_run
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose import make_cell
     from medqa_finetune.launch.exit_status import summarize_record
@@ -78,10 +83,13 @@ def _run_one(composed: "DictConfig") -> float | None:
     from medqa_finetune.log import log_to_terminal
 
     log_to_terminal()
-    cell = make_cell(composed, HydraConfig.get())
+    hydra_config = HydraConfig.get()
+    cell = make_cell(composed, hydra_config)
+    if hydra_config.mode == RunMode.RUN and LAUNCHER_VARIABLE not in os.environ:
+        refuse_in_a_single_run(cell.config, hydra_config.overrides.hydra, hydra_config.overrides.task)
     named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
     record = run_experiment(cell)
-    print(f"{cell.run.path}{named}  {summarize_record(record)}", file=sys.stderr)
+    print(f"{cell.run.path}{named}  {translated(summarize_record(record), Kind.SAID)}", file=sys.stderr)
     return value_of_trial(record)
 
 

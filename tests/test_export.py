@@ -53,9 +53,9 @@ def test_help_says_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None
         (["run=x", "export.to=  "], "empty", "export.to", "  "),
         (["run=x", "samples=3"], "conflict", "samples", 3),
         (["run=x", "to=models"], "unknown-key", "to", "models"),
-        (["run=x", "-m"], "unknown-key", "-m", NO_VALUE),
+        (["run=x", "-m"], "not-supported", "--multirun", NO_VALUE),
         (["run=x", "format=xml"], "not-allowed", "format", "xml"),
-        (["pipeline=variants", "-m"], "not-supported", "-m", NO_VALUE),
+        (["pipeline=variants", "-m"], "not-supported", "--multirun", NO_VALUE),
         (["pipeline=variants", "samples=3", "data=50k"], "conflict", "samples", 3),
         (["pipeline=variants", "epochs=3", "train.epochs=2"], "conflict", "epochs", 3.0),
         (

@@ -147,7 +147,7 @@ def test_a_disk_that_is_too_small_is_refused() -> None:
         ("plan.budget_hours=much", "wrong-type", "plan.budget_hours", "much", ()),
         ("plan.hours=3", "unknown-key", "plan.hours", "3", KEYS),
         ("plan.format=json", "unknown-key", "plan.format", "json", KEYS),
-        ("plan.probe", "not-key-value", None, "plan.probe", KEYS),
+        ("plan.probe", "not-key-value", None, "plan.probe", ()),
         ("gpu=k80", "not-allowed", "gpu", "k80", tuple(CARDS)),
         ("gpu=", "not-allowed", "gpu", "", tuple(CARDS)),
         ("format=xml", "not-allowed", "format", "xml", ("text", "json")),

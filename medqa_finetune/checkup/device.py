@@ -6,7 +6,7 @@ from typing import Any
 from medqa_finetune.checkup.result import Check, State
 from medqa_finetune.checkup.trials import Request, Trial, run_trials
 from medqa_finetune.errors import Fault
-from medqa_finetune.languages.translate import say, translated
+from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.memory import GIB
 
 # torch from a slow disk takes minutes to load.
@@ -58,7 +58,7 @@ def _device(trials: Sequence[Trial], ended: Sequence[Fault]) -> Check:
         return Check("device", State.OK, line, facts)
     line = say(
         "{name}, {memory} of memory; no GPU: small models and the demo alone",
-        name=translated(facts["name"]),
+        name=translated(facts["name"], Kind.SAID),
         memory=memory,
     )
     return Check("device", State.WARNING, line, facts)

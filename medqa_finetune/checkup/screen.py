@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from medqa_finetune.checkup.memory import Need
 from medqa_finetune.checkup.result import Check, State
 from medqa_finetune.languages.help_page import columns, wrap
-from medqa_finetune.languages.translate import say, translated
+from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.memory import GIB
 
 WIDTH = 100
@@ -34,7 +34,7 @@ def verdict(checks: Sequence[Check]) -> str:
 
 
 def _check(check: Check) -> Iterator[str]:
-    head = _padded(translated(MARKS[check.state]), STATE_WIDTH) + _padded(translated(check.name), NAME_WIDTH)
+    head = _padded(say(MARKS[check.state]), STATE_WIDTH) + _padded(say(check.name), NAME_WIDTH)
     said = [check.line] if check.line else []
     said += [fault.shown_line() for fault in check.faults]
     indent = " " * (STATE_WIDTH + NAME_WIDTH)
@@ -44,7 +44,7 @@ def _check(check: Check) -> Iterator[str]:
 
 def _table(needs: Sequence[Need]) -> Iterator[str]:
     with_hours = any(need.hours is not None for need in needs)
-    rows = [list(map(translated, (*HEADER, *(["hours"] if with_hours else []))))]
+    rows = [list(map(say, (*HEADER, *(["hours"] if with_hours else []))))]
     rows += [[*_row(need), *([_hours(need.hours)] if with_hours else [])] for need in needs]
     widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -59,7 +59,7 @@ def _row(need: Need) -> list[str]:
         return [*head, "?", "?", "?", "?"]
     needs, card = (
         f"{need.needed_bytes / GIB:.1f} GiB",
-        f"{translated(need.card or '')}, {need.card_bytes / GIB:.1f} GiB",
+        f"{translated(need.card or '', Kind.SAID)}, {need.card_bytes / GIB:.1f} GiB",
     )
     return [*head, needs, card, _fits(need.fits), _fits(need.fits_here)]
 

@@ -101,6 +101,18 @@ class Argument:
     sweeps: bool
 
 
+def flags_of_hydra() -> set[tuple[str, str, bool, tuple[str, ...]]]:
+    """Return long name, short name, whether it has a value, and the allowed values, of every flag that Hydra reads."""
+    from hydra._internal.utils import get_args_parser
+
+    found = set()
+    for action in get_args_parser()._actions:
+        if action.option_strings:
+            short = next((name for name in action.option_strings if not name.startswith("--")), "")
+            found.add((action.option_strings[0], short, action.nargs != 0, tuple(action.choices or ())))
+    return found
+
+
 def read_arguments(arguments: Iterable[str]) -> list[Argument]:
     """Return the arguments that Hydra can parse, without flags."""
     return [argument for typed in arguments if (argument := _read(typed)) is not None]
@@ -222,6 +234,27 @@ def _defaults(values: Any, group: str) -> Iterator[str]:
                 name = f"{inner}/{choice}" if inner else str(choice).partition("@")[0]
                 if isinstance(choice, str) and choice != "_self_":
                     yield name.removeprefix("/") if name.startswith("/") or not group else f"{group}/{name}"
+
+
+def read_config_file(name: str, folders: Sequence[Path]) -> ConfigFile | None:
+    """Return the first file with a name such as `train/mine` in folders; None where there is none."""
+    return _read_file(name, folders)
+
+
+def offers_group(file: ConfigFile, group: str) -> bool:
+    """Return whether a file's defaults list has a group, chosen or null."""
+    items = file.values.get("defaults") if isinstance(file.values, dict) else None
+    return any(isinstance(item, dict) and group in item for item in (items if isinstance(items, list) else ()))
+
+
+def overridden_groups(file: ConfigFile) -> Iterator[tuple[str, Any]]:
+    """Yield group and choice of every `override` in a file's defaults list, the group as it is written there."""
+    items = file.values.get("defaults") if isinstance(file.values, dict) else None
+    for item in items if isinstance(items, list) else ():
+        for key, choice in item.items() if isinstance(item, dict) else ():
+            words = str(key).split()
+            if len(words) == 2 and words[0] == "override":
+                yield words[1].partition("@")[0], choice
 
 
 def outcome_of(result: JobReturn) -> Any:

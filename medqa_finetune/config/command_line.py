@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import medqa_finetune
 from medqa_finetune.child_process import leave_faults
-from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, Fault, MedQAError, brief
+from medqa_finetune.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, Fault, MedQAError, brief
 from medqa_finetune.languages.choice import LANGUAGES, VARIABLE, choose
 from medqa_finetune.languages.help_page import help_page
 from medqa_finetune.languages.translate import say
@@ -20,6 +21,7 @@ from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 from medqa_finetune.versions import warn_of_untested_versions
 
 HELP = ("--help", "-h")
+VERSION = "--version"
 # Option of every command: the language of what it prints.
 LANGUAGE = "lang"
 # Requests one JSON object on standard output, also for errors.
@@ -91,6 +93,9 @@ def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | 
         arguments: Arguments typed after the command; those of this process if None.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    if VERSION in typed:
+        print(f"medqa_finetune {medqa_finetune.__version__}")
+        sys.exit(EXIT_DONE)
     try:
         typed = without_language(typed)
         if not wants_help(typed):

@@ -14,8 +14,10 @@ import dataclasses
 import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from medqa_finetune.config.corrections import Words, kind_of, refuse_mistyped
 from medqa_finetune.config.ranges import one_of
 from medqa_finetune.config.schema_faults import Annotation, alternatives, type_fault, type_name, unknown_key
 from medqa_finetune.errors import NO_VALUE, ConfigError, Fault, brief
@@ -122,6 +124,8 @@ def parse_options(schema: type[T], arguments: Sequence[str], *, prefix: str = ""
     hints = typing.get_type_hints(schema)
     fields = {key: field.name for key, field in _typed_fields(schema, prefix).items()}
     values: dict[str, Any] = {}
+    if issubclass(schema, Options):
+        refuse_mistyped(arguments, lambda: option_words(schema))
     for argument in arguments:
         key, equals, text = argument.partition("=")
         if not equals:
@@ -133,6 +137,21 @@ def parse_options(schema: type[T], arguments: Sequence[str], *, prefix: str = ""
             raise ConfigError(Fault("given-twice", "is given twice", key=key, got=text))
         values[key] = _value(key, text, hints[fields[key]])
     return _filled(schema, values, fields)
+
+
+def option_words(schema: type[Options]) -> Words:
+    """Return what may be typed after a command with these options."""
+    hints = typing.get_type_hints(schema)
+    fields = _typed_fields(schema)
+    placeholders = {key: each.value for key, field in fields.items() if (each := _description(field)) is not None}
+
+    def path_key(path: Path) -> list[str]:
+        what = "DIR" if path.is_dir() else "FILE" if path.is_file() else None
+        return next(([f"{key}={path}"] for key, value in placeholders.items() if what and what in value), [])
+
+    kinds = {key: kind_of(hints[field.name]) for key, field in fields.items()}
+    choices = {key: each.allowed for key, field in fields.items() if (each := _description(field)) and each.allowed}
+    return Words(kinds, choices, path_key=path_key)
 
 
 def split_options(schema: type[Options], arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from medqa_finetune.compat.hydra import read_config_file
 from medqa_finetune.config.checks import checked
 from medqa_finetune.config.command_line import quoted
 from medqa_finetune.config.explain import (
@@ -25,6 +26,7 @@ from medqa_finetune.config.explain import (
     unknown_setting,
 )
 from medqa_finetune.config.identity import as_meant, flatten
+from medqa_finetune.config.no_effect import file_faults, unchosen
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.yaml_traps import trapped_values
 from medqa_finetune.errors import ConfigError
@@ -100,7 +102,7 @@ def _interpolated_texts(merged: DictConfig) -> dict[str, Any]:
 
 
 def check_chosen_files(hydra_config: Any) -> None:
-    """Refuse chosen YAML files with values that YAML reads differently from how they look.
+    """Refuse chosen YAML files with values that YAML reads differently from how they look, or that have no effect.
 
     Args:
         hydra_config: Node `hydra` of the composition.
@@ -108,11 +110,15 @@ def check_chosen_files(hydra_config: Any) -> None:
     Raises:
         ConfigError: with file, line and value of each.
     """
-    choices = hydra_config.runtime.choices
-    names = [hydra_config.job.config_name, *(f"{group}/{choice}" for group, choice in choices.items())]
+    choices = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(dict(hydra_config.runtime.choices))))
+    chosen = [
+        (group, name) for group, names in choices.items() for name in (names if isinstance(names, list) else [names])
+    ]
+    names = [str(hydra_config.job.config_name), *(f"{group}/{name}" for group, name in chosen)]
     folders = source_folders(hydra_config)
     paths = [path for folder in folders for name in names if (path := folder / f"{name}.yaml").is_file()]
-    if found := trapped_values(paths):
+    files = [file for name in names if (file := read_config_file(name, folders)) is not None]
+    if found := [*trapped_values(paths), *file_faults(files, choices), *unchosen(choices)]:
         raise ConfigError(*found)
 
 

@@ -22,6 +22,7 @@ from medqa_finetune.compat import hydra as hydra_compat
 from medqa_finetune.compat import omegaconf as omegaconf_compat
 from medqa_finetune.compat.hydra import ABSENT, Argument, ConfigFile, MissingFile, chosen_names, value_at
 from medqa_finetune.compat.omegaconf import Kind, Refusal, references_of, variables_of
+from medqa_finetune.config.command_line import quoted
 from medqa_finetune.config.groups import clause, conf_folder, writable_node, yaml_fault
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.schema_faults import alternatives, type_fault
@@ -30,6 +31,10 @@ from medqa_finetune.errors import NO_VALUE, Fault, brief
 SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
 # Every composition begins with this file, `config.yaml`.
 PRIMARY_FILE = "config"
+# Groups whose files set keys of all sections, and say so.
+OF_ROOT = ("profile", "experiment")
+FIRST_LINE = "the first line of the file is missing, which makes its keys those of an experiment"
+FIRST_LINE_HINT = "Begin it with `# @package _global_`."
 # Most characters of a library's message, alone and inside our own.
 ALONE_LENGTH = 600
 WORDS_LENGTH = 200
@@ -73,7 +78,9 @@ def _explained(error: Exception, asked: "_Asked", written: Mapping[str, object])
         return _unreadable(argument, hydra_compat.words_of(error))
     if (cause := hydra_compat.cause_of(error)) is not None:
         return _refused(cause, asked, written)
-    argued = _argued_fault(asked) if hydra_compat.is_composition_error(error) else None
+    argued = None
+    if hydra_compat.is_composition_error(error):
+        argued = _defaults_fault(asked) or _argued_fault(asked)
     return _choice_fault(asked) or argued or _in_words(hydra_compat.words_of(error))
 
 
@@ -90,7 +97,7 @@ class _Asked:
 
     @cached_property
     def arguments(self) -> list[Argument]:
-        return hydra_compat.read_arguments(self.typed)
+        return hydra_compat.read_arguments(map(quoted, self.typed))
 
     @cached_property
     def files(self) -> list[ConfigFile]:
@@ -216,7 +223,9 @@ def _misfit(asked: _Asked) -> Fault | None:
 
 
 def _unknown_key(key: str, asked: _Asked) -> Fault:
-    if (held := asked.holder(key, lambda _: True)) is not None:
+    if (held := asked.holder(key, lambda _: True)) is not None and key in OF_ROOT:
+        return Fault("no-package", FIRST_LINE, key=key, file=str(held[0].path), hint=FIRST_LINE_HINT)
+    if held is not None:
         return unknown_setting(key).but(got=held[1], file=str(held[0].path))
     # For `trian.epochs`, Hydra refuses `trian`.
     whole = next((each.key for each in asked.arguments if each.key.startswith(f"{key}.")), key)
@@ -264,6 +273,25 @@ def _choice_fault(asked: _Asked) -> Fault | None:
     return None
 
 
+def _defaults_fault(asked: _Asked) -> Fault | None:
+    """Return the fault of a chosen file that overrides a group as if that were inside its own; None where none does."""
+    for file in asked.files[1:]:
+        for group, choice in hydra_compat.overridden_groups(file):
+            inside = file.package in OF_ROOT
+            if group.startswith("/") and not inside:
+                continue
+            place = {"key": f"override {group}", "got": choice, "file": str(file.path)}
+            if inside:
+                return Fault("no-package", FIRST_LINE, key=file.package, file=str(file.path), hint=FIRST_LINE_HINT)
+            if group.startswith("hydra/"):
+                hint = f"Give {group}={choice} on the command line."
+                return Fault("no-effect", "cannot be chosen in this file", **place, hint=hint)
+            if group in (*SECTIONS, "profile"):
+                hint = f"Write override /{group}: {choice}."
+                return Fault("not-found", "there is no such group inside this one", **place, hint=hint)
+    return None
+
+
 def _argued_fault(asked: _Asked) -> Fault | None:
     """Return the fault of an argument that Hydra refuses with an error without fields; None where there is none."""
     known = {*dotted_keys(schema_node()), *SECTIONS}
@@ -271,9 +299,14 @@ def _argued_fault(asked: _Asked) -> Fault | None:
     for argument in asked.arguments:
         key, typed = argument.key, argument.prefix + argument.key
         if argument.sweeps and not sweeps:
-            hint = "Run one experiment per value with -m (--multirun), or write a list as [a,b]."
             text = argument.typed.partition("=")[2]
-            return Fault("several-values", "must be one value", key=typed, got=text, hint=hint)
+            return Fault(
+                "several-values",
+                "must be one value",
+                key=typed,
+                got=text,
+                hint="Give -m (--multirun) to run one per value.",
+            )
         if argument.prefix == "+" and key in known - {*SECTIONS} and not isinstance(argument.value, dict | list):
             return Fault("key-exists", "the key exists", key=typed, got=argument.value, hint="Type it without the +.")
         is_ours = not key.startswith(("hydra.", "hydra/")) and not asked.options(key)

@@ -21,6 +21,8 @@ from medqa_finetune.versions import shipped_path
 
 T = TypeVar("T")
 
+# Groups of an experiment, in the order in which a bare name (`lora`, `20k`) is looked for.
+GROUPS = ("method", "data", "model", "corpus", "profile", "experiment", "train", "evaluate", "tracker")
 # Most characters of a library's message, which may quote the input.
 WORDS_CHARS = 300
 

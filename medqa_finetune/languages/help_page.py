@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from medqa_finetune.languages.choice import chosen
-from medqa_finetune.languages.translate import translation
+from medqa_finetune.languages.translate import Kind, translation
 
 # Columns, of which a Chinese character takes two.
 WIDTH = 118
@@ -51,7 +51,10 @@ def _continues(block: Sequence[str], line: str) -> bool:
         return False
     if _indent(first) == 0:
         return indent == 0 and not block[-1].endswith(":")
-    return indent > _indent(first) and (len(block) == 1 or indent == _indent(block[-1]))
+    if len(block) == 1:
+        # An entry of its own may stand a little deeper than the one before.
+        return indent > _indent(first) and ENTRY.fullmatch(line) is None
+    return indent == _indent(block[-1])
 
 
 def _indent(line: str) -> int:
@@ -86,7 +89,7 @@ def _translated(block: Sequence[str]) -> list[str]:
         return [f"用法：{text.removeprefix(USAGE)}"]
     found = DEFAULT.fullmatch(text)
     text, default = (found["text"], f"（默认 {found['value']}）") if found else (text, "")
-    words = translation(text) if text else None
+    words = translation(text, Kind.HELP) if text else None
     if words is None and not default:
         return [*block]
     lines = wrap((words or text) + default, WIDTH - column)
@@ -105,8 +108,10 @@ def columns(text: str) -> int:
 def wrap(text: str, width: int) -> list[str]:
     """Return a text in lines of at most so many columns; a longer word has a line of its own."""
     lines, line = [], ""
+    # Room for two closing marks, which do not begin a line.
+    room = width if text.isascii() else width - 4
     for piece in PIECE.findall(text):
-        if line and columns(line + piece) > width and piece not in CLOSING:
+        if line and columns(line + piece) > room and piece not in CLOSING:
             lines.append(line.rstrip())
             line = ""
         line += piece if line or piece != " " else ""

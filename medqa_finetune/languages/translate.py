@@ -7,6 +7,7 @@ catalogue's English is compared with the finished text: `must be at most {most}`
 import dataclasses
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from functools import cache, cached_property
 
 from medqa_finetune.languages.choice import LANGUAGES, chosen
@@ -79,6 +80,10 @@ class Catalogue:
                 return "".join(filter(None, found))
         return self._of_sentence(text, depth)
 
+    def exact(self, template: str) -> str | None:
+        """Return the Chinese of a text that is in the catalogue as it stands; None for others."""
+        return self._exact.get(template)
+
     def with_other_placeholders(self) -> list[str]:
         """Return the English texts whose Chinese has other placeholders, or has one twice in the English."""
 
@@ -99,24 +104,43 @@ class Catalogue:
         return None
 
 
+class Kind(StrEnum):
+    """Kinds of texts, each with a catalogue of its own: a pattern of one would match texts of another by accident."""
+
+    FAULT = "fault"
+    HELP = "help"
+    LOG = "log"
+    SAID = "said"
+
+
 @cache
-def catalogue() -> Catalogue:
-    """Return all Chinese texts."""
-    from medqa_finetune.languages.zh import doctor, faults, help_pages, terminal
+def catalogue(kind: Kind) -> Catalogue:
+    """Return the Chinese texts of a kind."""
+    from medqa_finetune.languages.zh import doctor, faults, help_pages, logged, terminal
 
-    return Catalogue({**faults.TEXTS, **terminal.TEXTS, **help_pages.TEXTS, **doctor.TEXTS})
+    match kind:
+        case Kind.FAULT:
+            return Catalogue(faults.TEXTS)
+        case Kind.HELP:
+            return Catalogue(help_pages.TEXTS)
+        case Kind.LOG:
+            # A log line may be a fault.
+            return Catalogue({**faults.TEXTS, **logged.TEXTS})
+        case Kind.SAID:
+            return Catalogue({**terminal.TEXTS, **doctor.TEXTS})
 
 
-def translation(text: str, language: str | None = None) -> str | None:
-    """Return a text in a language, the chosen one if None; None where it has no translation."""
-    return text if (language or chosen()) == LANGUAGES[0] else catalogue().find(text)
+def translation(text: str, kind: Kind) -> str | None:
+    """Return a text in the chosen language; None where it has no translation."""
+    return text if chosen() == LANGUAGES[0] else catalogue(kind).find(text)
 
 
-def translated(text: str, language: str | None = None) -> str:
-    """Return a text in a language, the chosen one if None; in English where it has no translation."""
-    return translation(text, language) or text
+def translated(text: str, kind: Kind) -> str:
+    """Return a text in the chosen language; in English where it has no translation."""
+    return translation(text, kind) or text
 
 
 def say(template: str, **values: object) -> str:
     """Return an English template in the chosen language, with its values."""
-    return translated(template).format(**values)
+    words = template if chosen() == LANGUAGES[0] else catalogue(Kind.SAID).exact(template) or template
+    return words.format(**values)

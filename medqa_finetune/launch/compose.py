@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medqa_finetune.api_inputs import HELD_OUT_MOST, Choice, held_out
 from medqa_finetune.cell import Cell, fingerprints_of, place_cell
+from medqa_finetune.compat.hydra import offers_group, read_config_file
 from medqa_finetune.compat.omegaconf import is_no_mapping
 from medqa_finetune.config.command_line import quoted
 from medqa_finetune.config.compose import (
@@ -28,9 +29,12 @@ from medqa_finetune.config.compose import (
     register_schema,
     to_config,
 )
+from medqa_finetune.config.composition_line import with_command
 from medqa_finetune.config.explain import explain
+from medqa_finetune.config.flags import split_flags
 from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, former_run_names, run_name
+from medqa_finetune.config.no_effect import used_overrides
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.parts import published_parts
 from medqa_finetune.errors import ConfigError, Fault
@@ -42,22 +46,32 @@ from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
 Result = TypeVar("Result")
 
-MULTIRUN = ("-m", "--multirun")
 # API settings that accept a name in `conf/` as well as a dictionary.
 GROUPS = ("data", "train", "evaluate", "tracker", "profile")
+EXPERIMENT = "experiment"
 HELD_OUT = ("validation_size", "test_size")
 
 
-def compose_and_call(task: Callable[[DictConfig], object], arguments: Sequence[str]) -> None:
+def compose_and_call(
+    task: Callable[[DictConfig], object], arguments: Sequence[str], typed: Sequence[str] | None = None
+) -> None:
     """Compose the command line's overrides with Hydra and call `task` with the result.
+
+    Args:
+        task: Takes the composition.
+        arguments: Flags and overrides.
+        typed: All that was typed after the command, for a hint; the arguments if None.
 
     Raises:
         ConfigError: the composition is impossible.
         MedQAError: the task raised it.
     """
     run = CellTask(task)
-    # Hydra reads sys.argv itself and rejects `-m` between two overrides.
-    sys.argv[1:] = sorted(map(quoted, arguments), key=lambda argument: argument not in MULTIRUN)
+    # Hydra reads sys.argv itself and rejects flags between two overrides.
+    line = split_flags(arguments)
+    primary = read_config_file(line.flags.get("--config-name", CONFIG_NAME), conf_folders(arguments))
+    offered = primary is not None and offers_group(primary, EXPERIMENT)
+    sys.argv[1:] = [*line.typed_flags, *(quoted(with_experiment(each, offered=offered)) for each in line.for_hydra)]
     register_schema()
     register_plugins()
     # Hydra would print a traceback or its own text and exit with 1; `run_command` reports errors.
@@ -67,9 +81,17 @@ def compose_and_call(task: Callable[[DictConfig], object], arguments: Sequence[s
     except (*COMPOSITION_ERRORS, OSError) as error:
         if run.started or not (isinstance(error, COMPOSITION_ERRORS) or is_no_mapping(error)):
             raise
-        raise ConfigError(*explain(error, arguments, conf_folders(arguments))) from None
+        found = explain(error, arguments, conf_folders(arguments))
+        whole = arguments if typed is None else typed
+        raise ConfigError(*(with_command(fault, whole) for fault in found)) from None
     if run.refused is not None:
         raise run.refused
+
+
+def with_experiment(override: str, *, offered: bool) -> str:
+    """Return a choice of an experiment as Hydra takes it: with + where the primary file does not offer the group."""
+    plain = override.removeprefix("+")
+    return f"{'' if offered else '+'}{plain}" if plain.startswith(f"{EXPERIMENT}=") else override
 
 
 def compose_cell(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> Cell:
@@ -183,7 +205,9 @@ def make_cell(
         given, found = getattr(config, key), getattr(cell.config, key)
         if given not in ("", found):
             raise ConfigError(_wrong_name(key, given, found))
-    return dataclasses.replace(cell, overrides=overrides, command=command_of(hydra_config))
+    # The command of one cell alone; a matrix has settings that only some of its cells use.
+    command = tuple(used_overrides(config, command_of(hydra_config)))
+    return dataclasses.replace(cell, overrides=overrides, command=command)
 
 
 def _wrong_name(key: str, given: str, found: str) -> Fault:

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.launch.scheduler import Job
 from medqa_finetune.launch.stage import Stage, read_stage
 from medqa_finetune.log import is_terminal, visible
@@ -24,7 +26,15 @@ COLUMNS = ("step", "loss", "tokens/s", "VRAM", "left", "so far", "GPU")
 # States between which a cell goes back and forth.
 VALIDATES = {"training", "validating"}
 # The same figures in one line without headings.
-UNITS = ("{}", "loss {}", "{} tokens/s", "{}", "{} left", "{} so far", "GPU {}")
+UNITS = (
+    "{figure}",
+    "loss {figure}",
+    "{figure} tokens/s",
+    "{figure}",
+    "{figure} left",
+    "{figure} so far",
+    "GPU {figure}",
+)
 # Terminal lines that are not table rows: heading, caption, output above, the next prompt.
 OTHER_LINES = 6
 # Minimum widths of a cell's label, and of its state if the label is long.
@@ -65,25 +75,29 @@ class CellView:
 
     def line(self) -> str:
         """Return state and known figures as one line of plain text."""
-        figures = [
-            unit.format(text) for unit, text in zip(UNITS, self.figures(), strict=True) if text not in ("-", "0 s")
-        ]
+        known = zip(UNITS, self.figures(), strict=True)
+        figures = [say(unit, figure=figure) for unit, figure in known if figure not in ("-", "0 s")]
         return "  ".join([self.text, *(figures if self.stage is not None else ())])
 
 
 def view_of(job: Job, clock: StageClock) -> CellView:
     """Return the current view of a job."""
     if job.exit_status is not None:
-        text = job.note if job.exit_status.state == "done" else f"{job.exit_status.state}: {job.exit_status.reason}"
-        text += "" if job.seconds is None else f"  in {duration(job.seconds)}"
+        status = job.exit_status
+        text = translated(job.note, Kind.SAID)
+        if status.state != "done":
+            text = say("{state}: {reason}", state=say(status.state), reason=status.shown_reason())
+        text += "" if job.seconds is None else say("  in {time}", time=duration(job.seconds))
         return CellView(job.exit_status.state, text)
     if job.running is None:
         state = "waiting for another process" if job.next_check else "pending"
-        return CellView(state, state)
+        return CellView(state, say(state))
     said = read_progress(job.running.process.progress_path)
     stage = read_stage(job.run, job.running.progress_before, said)
-    state = stage.name + (f", try {job.attempts}" if job.attempts > 1 else "")
-    return CellView(state, state, stage, clock.remaining(stage), job.elapsed(), job.running.slot.label)
+    state, text = stage.name, say(stage.name)
+    if job.attempts > 1:
+        state, text = f"{state}, try {job.attempts}", text + say(", try {number}", number=job.attempts)
+    return CellView(state, text, stage, clock.remaining(stage), job.elapsed(), job.running.slot.label)
 
 
 class LiveDisplay:
@@ -92,7 +106,7 @@ class LiveDisplay:
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = jobs
         self._clocks = [StageClock() for _ in jobs]
-        self._views = [CellView("pending", "pending") for _ in jobs]
+        self._views = [CellView("pending", say("pending")) for _ in jobs]
         self._printed_at = [0.0 for _ in jobs]
         self._shown_at = 0.0
         in_terminal = is_terminal()
@@ -152,23 +166,30 @@ def draw_table(cells: Sequence[tuple[str, CellView]], height: int, width: int = 
         width: Terminal width in columns; longer labels are shortened but stay distinct.
     """
     counted = Counter(view.state for _, view in cells)
-    caption = ", ".join(f"{number} {state}" for state, number in counted.items())
+    short = {view.state: _short(view) for _, view in cells}
+    caption = ", ".join(f"{number} {short[state]}" for state, number in counted.items())
     table = Table(box=None, pad_edge=False, caption=Text(visible(caption)), caption_justify="left")
-    table.add_column("cell", no_wrap=True, min_width=LABEL_WIDTH if width >= 2 * LABEL_WIDTH else None)
-    table.add_column("state")
-    for name in COLUMNS:
+    table.add_column(say("cell"), no_wrap=True, min_width=LABEL_WIDTH if width >= 2 * LABEL_WIDTH else None)
+    table.add_column(say("state"))
+    headings = [say(name) for name in COLUMNS]
+    for name in headings:
         table.add_column(name, justify="right", no_wrap=True)
     kept = _most_relevant(cells, max(1, height - OTHER_LINES))
-    rows = [[view.text if view.state == "done" else view.state, *view.figures()] for _, view in kept]
+    rows = [[view.text if view.state == "done" else _short(view), *view.figures()] for _, view in kept]
     # States may be cut, figures may not; two blanks follow each column.
-    columns = [[name, *(row[at] for row in rows)] for at, name in enumerate(COLUMNS, start=1)]
-    figures = sum(max(map(len, column)) + 2 for column in columns)
-    state = max([5, *(min(len(row[0]), STATE_WIDTH) for row in rows)]) + 2
+    columns = [[name, *(row[at] for row in rows)] for at, name in enumerate(headings, start=1)]
+    figures = sum(max(map(cell_len, column)) + 2 for column in columns)
+    state = max([5, *(min(cell_len(row[0]), STATE_WIDTH) for row in rows)]) + 2
     labels = short_names([visible(label) for label, _ in kept], max(LABEL_WIDTH, width - figures - state))
     for label, row in zip(labels, rows, strict=True):
         texts = [label, *map(visible, row)]
         table.add_row(*(Text(text, no_wrap=True, overflow="ellipsis") for text in texts))
     return table
+
+
+def _short(view: CellView) -> str:
+    """Return a cell's state in a few words: of one that ended, without the reason."""
+    return view.text if view.stage is not None else say(view.state)
 
 
 def _most_relevant(cells: Sequence[tuple[str, CellView]], rows: int) -> list[tuple[str, CellView]]:

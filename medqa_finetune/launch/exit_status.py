@@ -3,11 +3,12 @@
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from medqa_finetune.child_process import exit_name
 from medqa_finetune.errors import EXIT_BAD_INPUT, DataError, Fault, MedQAError
+from medqa_finetune.languages.translate import Kind, translated
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import now
 from medqa_finetune.record.schema import Failure, Process, Record
@@ -28,6 +29,7 @@ class ExitStatus:
         lines: Last lines of its output.
         may_retry: Whether another attempt may succeed.
         by_another: Whether another process has done the run.
+        faults: What `reason` says, with its fields; empty where only the reason is known.
     """
 
     state: Literal["done", "failed", "interrupted", "taken"]
@@ -35,6 +37,12 @@ class ExitStatus:
     lines: Sequence[str] = ()
     may_retry: bool = False
     by_another: bool = False
+    faults: Sequence[Fault] = field(default=(), compare=False)
+
+    def shown_reason(self) -> str:
+        """Return the reason in the chosen language."""
+        lines = [fault.shown_line() for fault in self.faults]
+        return "\n".join(lines) or translated(self.reason, Kind.FAULT)
 
 
 TAKEN = ExitStatus("taken", "another process works on this run")
@@ -120,7 +128,8 @@ def classify_exit(
     failed, final = record.status == "failed", record.failure is not None and record.failure.final
     reason = record.failure.message if record.failure is not None else "no reason recorded"
     may_retry = failed and not final and code != EXIT_BAD_INPUT and not stopping
-    return ExitStatus("failed" if failed else "interrupted", reason, lines, may_retry)
+    known = [] if record.failure is None else list(map(Fault.from_json, record.failure.faults))
+    return ExitStatus("failed" if failed else "interrupted", reason, lines, may_retry, faults=known)
 
 
 def _is_by_another(record: Record | None, process: Process | None) -> bool:
@@ -138,8 +147,8 @@ def _classify_by_code(
     if code == 0:
         return ExitStatus("done")
     if stopping or code in STOPPED:
-        return ExitStatus("interrupted", reason, lines)
-    return ExitStatus("failed", reason, lines, may_retry=code != EXIT_BAD_INPUT)
+        return ExitStatus("interrupted", reason, lines, faults=faults)
+    return ExitStatus("failed", reason, lines, may_retry=code != EXIT_BAD_INPUT, faults=faults)
 
 
 def _record_exit(run: CellDir, seen: Record, ended: Record, lines: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from medqa_finetune.languages.translate import say
 from medqa_finetune.launch.exit_status import Attempt, ExitStatus, classify_exit, read_or_none, summarize_record
 from medqa_finetune.launch.gpus import Slot
 from medqa_finetune.launch.stage import ProgressRows, read_progress
@@ -195,8 +196,8 @@ class Scheduler:
             job.is_contested = job.is_contested or not job.run.is_locked()
             job.next_check = time.monotonic() + CHECK_AGAIN_SECONDS
         elif status.may_retry and job.attempts <= self._retries:
-            again = f"trying again ({job.attempts} of {self._retries})"
-            self._display.print_line(f"{job.label}  {status.reason}; {again}")
+            again = say("trying again ({number} of {most})", number=job.attempts, most=self._retries)
+            self._display.print_line(f"{job.label}  {status.shown_reason()}; {again}")
         else:
             note = "done by another process" if status.by_another else summarize_record(read_or_none(job.run))
             job.finish(status, note)
@@ -205,8 +206,9 @@ class Scheduler:
         """Ask all running jobs to stop; kill them after `grace_seconds` or at a second signal."""
         running = [(job, job.running) for job in self._jobs if job.running is not None]
         if running:
-            cells = "1 cell, which writes" if len(running) == 1 else f"{len(running)} cells, each of which writes"
-            self._display.print_line(f"stopping {cells} a checkpoint first; again to stop at once")
+            one = "stopping 1 cell, which writes a checkpoint first; again to stop at once"
+            several = "stopping {count} cells, each of which writes a checkpoint first; again to stop at once"
+            self._display.print_line(say(one) if len(running) == 1 else say(several, count=len(running)))
         try:
             for _, each in running:
                 each.process.ask_to_stop()

@@ -4,7 +4,7 @@ Hydra loads this file in every process, also of programs that sweep otherwise: w
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
@@ -29,6 +29,8 @@ from medqa_finetune.record.evaluations import evaluation_parts
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
 
+LATE = "is set by a choice that differs between cells, and is one for the whole matrix"
+
 
 class MatrixSweeper(Sweeper):
     """Launches the Cartesian product of all swept values as one batch, each cell with a folder named after it.
@@ -42,6 +44,7 @@ class MatrixSweeper(Sweeper):
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
         self.launcher: Launcher | None = None
+        self._typed: set[str] = set()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store Hydra's context and configuration, and instantiate the launcher."""
@@ -58,9 +61,12 @@ class MatrixSweeper(Sweeper):
             MedQAError: a cell cannot run; no cell has been started.
             RunError: at least one cell is not done; one fault per cell.
         """
+        from medqa_finetune.config.no_effect import refuse_unused_settings
         from medqa_finetune.launch.validate import check_all, check_matrix
 
-        cells = check_matrix(check_all(self._combinations(arguments), self._compose))
+        composed = check_all(self._combinations(arguments), self._compose)
+        refuse_unused_settings([(cell.config, cell.overrides) for cell in composed])
+        cells = check_matrix(composed)
         results = self._launch(cells)
         pairs = zip(cells, results, strict=True)
         missing = [fault for cell, result in pairs if (fault := _fault_of(cell, result)) is not None]
@@ -85,6 +91,7 @@ class MatrixSweeper(Sweeper):
     def _combinations(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the overrides of every cell: the product of the command line's sweeps and `hydra.sweeper.params`."""
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
+        self._typed = {argument.partition("=")[0].lstrip("+") for argument in arguments}
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         try:
             typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
@@ -101,7 +108,9 @@ class MatrixSweeper(Sweeper):
     def _load(self, overrides: tuple[str, ...]) -> DictConfig:
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
         assert self.config is not None, "setup() comes first"  # noqa: S101
-        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        _refuse_late_settings(self.config.hydra, composed.hydra, self._typed)
+        return composed
 
     def _explained(self, error: Exception, overrides: tuple[str, ...]) -> list[Fault]:
         return explain(error, overrides, source_folders(self.config.hydra) if self.config is not None else ())
@@ -134,6 +143,31 @@ class CallingSweeper(MatrixSweeper):
             self._task(composed)
         except COMPOSITION_ERRORS as error:
             raise ConfigError(*self._explained(error, overrides)) from None
+
+
+def _refuse_late_settings(first: DictConfig, own: DictConfig, typed: Collection[str]) -> None:
+    """Refuse settings of launcher and sweeper that a swept choice brings, which are those of the whole matrix.
+
+    Args:
+        first: Hydra's node of the composition without swept choices.
+        own: That of a cell.
+        typed: Keys given on the command line.
+
+    Raises:
+        ConfigError: the cell's node has such settings.
+    """
+    swept = {**(own.sweeper.get("params") or {})}
+    faults = []
+    for key, value in swept.items():
+        if key not in typed and (first.sweeper.get("params") or {}).get(key) != value:
+            hint = f"Give {key}={value} on the command line."
+            faults.append(Fault("no-effect", LATE, key=f"hydra.sweeper.params.{key}", got=value, hint=hint))
+    for key, value in own.launcher.items():
+        if first.launcher.get(key) != value:
+            hint = f"Give hydra.launcher.{key}={value} on the command line."
+            faults.append(Fault("no-effect", LATE, key=f"hydra.launcher.{key}", got=value, hint=hint))
+    if faults:
+        raise ConfigError(*faults)
 
 
 def _alternatives(override: Override) -> list[str]:

@@ -35,6 +35,8 @@ class Method(ABC):
         unused: Settings, as dotted keys or sections, that cannot change its predictions: they are in no identity and in
             no name of a run.
         used_all_the_same: Exceptions from `unused`.
+        without_effect: Settings besides those that change nothing at all. Identities have them, as those of older runs
+            do.
         variants: Variants that `export` can make of a run.
     """
 
@@ -45,6 +47,7 @@ class Method(ABC):
     tasks: ClassVar[tuple[str, ...]] = ("qa", "text")
     unused: ClassVar[tuple[str, ...]] = ()
     used_all_the_same: ClassVar[tuple[str, ...]] = ()
+    without_effect: ClassVar[tuple[str, ...]] = ()
     variants: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: MethodConfig) -> None:
@@ -55,6 +58,11 @@ class Method(ABC):
         """Return whether a setting, as a dotted key, can change the predictions."""
         is_unused = any(key == root or key.startswith(f"{root}.") for root in cls.unused)
         return not is_unused or key in cls.used_all_the_same
+
+    @classmethod
+    def ignores(cls, key: str) -> bool:
+        """Return whether a setting of `method` or `train`, as a dotted key, changes nothing."""
+        return key not in ("method.name", "method.trains") and (key in cls.without_effect or not cls.uses(key))
 
     def faults(self) -> Iterator[Fault]:
         """Yield faults of `settings` for this method; types and ranges have been checked."""

@@ -18,6 +18,7 @@ class Full(ModelMethod):
     """Every weight is trained, in fp32."""
 
     kind = "all"
+    without_effect = ("method.rank", "method.alpha", "method.dropout", "method.target_modules")
     variants = ("base", "quantized", "merged")
 
     def faults(self) -> Iterator[Fault]:

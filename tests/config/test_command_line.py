@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import medqa_finetune
 from medqa_finetune.config.command_line import aligned_table, quoted, run_command, wants_help
 from medqa_finetune.errors import ConfigError, Fault, RunError, brief
 from medqa_finetune.log import shown
@@ -53,6 +54,13 @@ def test_commands_end_with_their_code(
         run_command(command, [])  # type: ignore[arg-type]
     assert caught.value.code == code
     assert capsys.readouterr() == ("", shown(message))
+
+
+def test_the_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_command(misused, ["a=b", "--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"medqa_finetune {medqa_finetune.__version__}\n"
 
 
 def test_a_refusal_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ TEXTS = {
 
 def test_forms_stay_and_words_are_translated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "zh")
-    monkeypatch.setattr(pages, "translation", TEXTS.get)
+    monkeypatch.setattr(pages, "translation", lambda text, kind: TEXTS.get(text))
     lines = pages.help_page(PAGE).split("\n")
     assert lines[:9] == [
         "用法：command key=value",

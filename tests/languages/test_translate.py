@@ -4,7 +4,7 @@ import pytest
 
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.languages.choice import VARIABLE
-from medqa_finetune.languages.translate import Catalogue, catalogue
+from medqa_finetune.languages.translate import Catalogue, Kind, catalogue
 
 TEXTS = {
     "must be {kind!}": "必须是{kind}",
@@ -29,8 +29,9 @@ def test_values_move_into_the_translation(english: str, chinese: str | None) -> 
     assert Catalogue(TEXTS).find(english) == chinese
 
 
-def test_translations_have_the_same_placeholders() -> None:
-    assert catalogue().with_other_placeholders() == []
+@pytest.mark.parametrize("kind", Kind)
+def test_translations_have_the_same_placeholders(kind: Kind) -> None:
+    assert catalogue(kind).with_other_placeholders() == []
 
 
 def test_a_fault_without_translation_is_whole_in_english(monkeypatch: pytest.MonkeyPatch) -> None:

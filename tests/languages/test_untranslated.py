@@ -1,30 +1,17 @@
-"""What has no Chinese yet, by name: faults, and all that is said through `say`."""
+"""What has no Chinese yet, by name: all that is said through `say`, and help; faults: `test_faults_everywhere.py`."""
 
 import ast
-import re
+from importlib import import_module
 
 import pytest
 
-from medqa_finetune.languages.translate import BETWEEN_SENTENCES, catalogue
-from scripts.fault_sources.rows import fault_rows
+from medqa_finetune.languages.help_page import texts_of
+from medqa_finetune.languages.translate import BETWEEN_SENTENCES, Kind, catalogue
 from scripts.fault_sources.sources import called
-from tests.sources import IN_PACKAGE, ROOT
+from tests.sources import IN_PACKAGE, PACKAGE
 
 # These numbers only fall: a new text comes with its line in languages/zh/.
-MOST_FAULTS, MOST_SAID = 25, 0
-PLACEHOLDER = re.compile(r'\{[^{}"]*\}')
-
-
-def has_words(text: str) -> bool:
-    """Return whether a text has words beside what differs from case to case."""
-    return re.search(r"[A-Za-z]{2}", PLACEHOLDER.sub("", text)) is not None
-
-
-def test_faults_are_translated() -> None:
-    texts = {text for row in fault_rows(ROOT) for text in row.texts if has_words(text)}
-    # A word that has a translation, where words are asked for.
-    lacking = sorted(text for text in texts if catalogue().find(PLACEHOLDER.sub("text", text)) is None)
-    assert len(lacking) <= MOST_FAULTS, "\n".join(["no Chinese in languages/zh/faults/:", *lacking])
+MOST_SAID, MOST_HELP = 0, 10
 
 
 def said(tree: ast.Module) -> list[str]:
@@ -44,12 +31,21 @@ def said(tree: ast.Module) -> list[str]:
 
 def test_all_that_is_said_is_translated() -> None:
     sources = [source for source in IN_PACKAGE if "languages.translate" in source.text]
-    lacking = sorted({text for source in sources for text in said(source.tree) if catalogue().find(text) is None})
+    lacking = sorted(
+        {text for source in sources for text in said(source.tree) if catalogue(Kind.SAID).exact(text) is None}
+    )
     assert len(lacking) <= MOST_SAID, "\n".join(["no Chinese in languages/zh/:", *lacking])
 
 
-@pytest.mark.parametrize("part", ["faults", "terminal", "help_pages", "doctor"])
+@pytest.mark.parametrize("name", ["train", "plan", "evaluate", "summarize", "chat", "export", "doctor"])
+def test_help_is_translated(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert getattr(import_module(f"{PACKAGE}.{name}"), name)(["--help"]) == 0
+    lacking = sorted({text for text in texts_of(capsys.readouterr().out) if catalogue(Kind.HELP).find(text) is None})
+    assert len(lacking) <= MOST_HELP, "\n".join(["no Chinese in languages/zh/help_pages.py:", *lacking])
+
+
+@pytest.mark.parametrize("part", ["faults", "terminal", "help_pages", "doctor", "logged"])
 def test_translations_are_chinese_and_end_as_the_english(part: str) -> None:
-    texts = __import__(f"medqa_finetune.languages.zh.{part}", fromlist=["TEXTS"]).TEXTS
+    texts = import_module(f"{PACKAGE}.languages.zh.{part}").TEXTS
     assert [text for text in texts if len(BETWEEN_SENTENCES.split(text)) > 1 and part == "faults"] == []
     assert [text for text, chinese in texts.items() if text.endswith(".") is not chinese.endswith("。")] == []

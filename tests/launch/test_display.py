@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from medqa_finetune.errors import Fault
+from medqa_finetune.languages.translate import Kind, catalogue
 from medqa_finetune.launch import display
 from medqa_finetune.launch.display import (
     COLUMNS,
@@ -309,3 +312,24 @@ def test_cells_that_ended_before_the_block_are_said(capsys: pytest.CaptureFixtur
     with LiveDisplay([job]):
         pass
     assert capsys.readouterr().err == "a  done before, untouched\n"
+
+
+def test_all_that_a_cell_may_show_has_a_chinese_form() -> None:
+    stages = ("preparing", "loading", "tokenizing", "training", "validating", "answering", "scoring", "saving")
+    for text in (*COLUMNS, *UNITS, *stages, "pending", "failed", "interrupted", "waiting for another process"):
+        assert catalogue(Kind.SAID).exact(text) is not None, text
+
+
+def test_a_launch_in_chinese(monkeypatch: pytest.MonkeyPatch, job: Job) -> None:
+    monkeypatch.setenv("MEDQA_LANG", "zh")
+    fault = Fault("missing-key", "is missing", key="model.path")
+    job.finish(ExitStatus("failed", fault.line(), faults=[fault]))
+    failed = view_of(job, StageClock())
+    assert (failed.state, failed.line()) == ("failed", "失败：model.path: 缺失。")
+    training = CellView("training", "训练", STAGE, 90, 45, "0")
+    assert training.line() == "训练  3/9  损失 1.235  12,346 词元/秒  7.3 GiB  剩余 2 min  已用 45 s  GPU 0"
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(draw_table([("[1/2] lora", training), ("[2/2] qlora", failed)], 40, 100))
+    heading, *_, caption = shown.getvalue().rstrip().splitlines()
+    assert heading.split() == ["格", "状态", "步", "损失", "词元/秒", "显存", "剩余", "已用", "GPU"]
+    assert caption.strip() == "1 训练, 1 失败"

@@ -193,4 +193,24 @@ TEXTS = {
     ),
     "unknown family": "没有这个模型系列",
     "the tests fail without a mutation": "未做变异时测试就失败",
+    # How a cell ended
+    "no reason recorded": "没有记录原因",
+    "another process works on this run": "另一个进程正在处理这个运行",
+    "its process could not be started ({reason})": "无法启动它的进程（{reason}）",
+    "its record {path} is gone or torn: the folder was changed while it ran": (
+        "它的记录 {path} 已不存在或不完整：运行期间文件夹被改动"
+    ),
+    "the process ended with {code} before the run was done": "进程在运行完成之前以 {code} 结束",
+    "the process ended with {code} before the run was done; last words: {words}": (
+        "进程在运行完成之前以 {code} 结束；最后的输出：{words}"
+    ),
+    "the process ended with {code} before the run was done (killed from outside: often the system, out of memory)": (
+        "进程在运行完成之前以 {code} 结束（被外部终止：常见原因是系统内存不足）"
+    ),
+    (
+        "the process ended with {code} before the run was done (killed from outside: often the system, out of "
+        "memory); last words: {words}"
+    ): ("进程在运行完成之前以 {code} 结束（被外部终止：常见原因是系统内存不足）；最后的输出：{words}"),
+    "it was asked to stop, did not in time, and was killed": "已要求停止，但未及时停下，因此被终止",
+    "it was stopped from outside ({code}) before it could say so itself": "未及说明就被外部停止（{code}）",
 }

@@ -1,0 +1,81 @@
+"""The command line of a composition: flags anywhere, groups and keys of an experiment, a command's own options."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medqa_finetune.config.command_options import Options, option_words
+from medqa_finetune.config.corrections import (
+    FORMATS,
+    GROUP,
+    TEXT,
+    Repair,
+    Words,
+    command_of,
+    kind_of,
+    refuse_mistyped,
+)
+from medqa_finetune.config.flags import CommandLine, split_flags
+from medqa_finetune.config.groups import GROUPS, conf_folders
+from medqa_finetune.errors import Fault
+
+# Code of the fault of a value that is several.
+SEVERAL = "several-values"
+
+
+def read_composition(arguments: Sequence[str], own: type[Options] | None = None) -> CommandLine:
+    """Return the arguments of a command that composes an experiment, flags apart from the rest.
+
+    Args:
+        arguments: Arguments typed after the command.
+        own: The command's own options; None for none.
+
+    Raises:
+        ConfigError: an argument is mistyped or cannot take effect, or flags exclude each other.
+    """
+    # Loads Hydra, for which `--help` need not wait.
+    from medqa_finetune.config.no_effect import refuse_without_effect
+
+    refuse_mistyped(arguments, lambda: composition_words(arguments, own))
+    line = split_flags(arguments)
+    refuse_without_effect(line)
+    return line
+
+
+def composition_words(arguments: Sequence[str], own: type[Options] | None = None) -> Words:
+    """Return what may be typed after a command that composes an experiment."""
+    # Loads OmegaConf, for which `--help` need not wait.
+    from medqa_finetune.config.explain import dotted_keys, hint_of, schema_node
+
+    kinds = {key: kind_of(hint_of(key)) for key in dotted_keys(schema_node())}
+    kinds |= dict.fromkeys(GROUPS, GROUP)
+    folders = conf_folders(arguments)
+    choices = {
+        group: sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")}) for group in GROUPS
+    }
+    others = option_words(own) if own is not None else Words({})
+    return Words(
+        {**kinds, **others.kinds},
+        {**choices, **others.choices},
+        flags=True,
+        path_key=lambda path: others.path_key(path) or _of_path(path),
+    )
+
+
+def _of_path(path: Path) -> list[str]:
+    """Return the arguments that a file of pairs, or a model's folder, stands for."""
+    if path.is_file() and (name := FORMATS.get(path.suffix)):
+        return [f"corpus={name}", f"corpus.path={path}"]
+    return ["model=local", f"model.path={path}"] if (path / "config.json").is_file() else []
+
+
+def with_command(fault: Fault, arguments: Sequence[str]) -> Fault:
+    """Return a fault of several values with the command that takes them; any other fault as it is."""
+    if fault.code != SEVERAL or fault.key is None:
+        return fault
+    words = composition_words(arguments)
+    corrected = command_of(Repair(arguments, words).arguments)
+    many = " with -m (--multirun)" if " -m " in corrected else ""
+    hint = f"Did you mean{many} `{corrected}`?"
+    if words.kinds.get(fault.key) == TEXT and "(" not in str(fault.got):
+        hint += f""" One text with commas has quotes of its own: "{fault.key}='{fault.got}'"."""
+    return fault.but(hint=hint)
