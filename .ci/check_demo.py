@@ -6,7 +6,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-SIZES = {"20k": 200, "50k": 500, "100k": 1000}
+SIZES = {"n200": 200, "n500": 500, "n1000": 1000}
 
 
 def main(outputs: Path) -> None:

@@ -168,7 +168,9 @@ def _folder_before(config: Config, name: str, settings: Mapping[str, Any], forme
         record = _readable(RunDir(parent / former))
         if record is not None and record.status != "pending" and _is_same(record, settings):
             return former
-    found = [record for record in _first_records(parent, name.split("__", maxsplit=1)[0]) if _is_same(record, settings)]
+    beginnings = dict.fromkeys(each.split("__", maxsplit=1)[0] for each in (name, *former_names))
+    records = (record for beginning in beginnings for record in _first_records(parent, beginning))
+    found = [record for record in records if _is_same(record, settings)]
     wanted = first_identity(settings)
     found.sort(key=lambda record: (record.status != "done", record.identity != wanted, record.name))
     return found[0].name if found else None

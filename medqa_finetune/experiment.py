@@ -82,7 +82,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             from medqa_finetune.model.answering import answering_model
             from medqa_finetune.model.load import choose_device, load_model, set_threads
             from medqa_finetune.runtime import keep_freed_memory
-            from medqa_finetune.training.auto_settings import settle
+            from medqa_finetune.training.auto_settings import settle, settle_validations
             from medqa_finetune.training.checkpoints import Checkpoints
             from medqa_finetune.training.curves import write_curves
             from medqa_finetune.training.fit import Keeping, fit
@@ -109,6 +109,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 config = settle(config, loaded, run)
                 begin("tokenizing", detail=f"{len(splits.train):,}")
                 sets = task.training_sets(encoder, splits, config)
+                config = settle_validations(config, sets, run)
                 keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop, claim.trackers)
                 trained = fit(loaded, sets, config, run, keeping)
                 write_curves(run.read_metrics(), config.run_name, run.curves_paths)

@@ -256,7 +256,7 @@ def test_a_corpus_and_a_model_may_be_named(tmp_path: Path) -> None:
     config = compose_cell(choices, settings).config
     assert (config.train_size, config.test_size, config.train.batch_size, config.train.epochs) == (200, 100, 8, 1.0)
     assert (config.method.quantization, config.seed) == ("nf4", 3)
-    assert config.run_name == "qlora_20k__seed=3__train.epochs=1.0"
+    assert config.run_name == "qlora_n200__seed=3__train.epochs=1.0"
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_its_evaluation_says_so_too(record: Record, evaluated: Evaluation, folde
 
 def test_the_folder_is_named_for_what_differs(run: RunDir, place: Path) -> None:
     assert run.path.parent == place / "outputs" / "demo"
-    assert run.path.name.startswith("lora_20k__model=micro-")
+    assert run.path.name.startswith("lora_n20__model=micro-")
     assert "train.max_steps=3" in run.path.name
     assert "max_new_tokens" not in run.path.name  # it changes no weight
 
@@ -101,7 +101,7 @@ def test_the_folder_holds_what_the_design_lists(run: RunDir) -> None:
 
 
 def test_the_record_says_what_was_run(record: Record) -> None:
-    assert (record.method, record.data, record.model, record.seed) == ("lora", "20k", "micro", 0)
+    assert (record.method, record.data, record.model, record.seed) == ("lora", "n20", "micro", 0)
     assert record.schema_version == 2
     assert len(record.identity) == 16
 

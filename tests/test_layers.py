@@ -19,7 +19,7 @@ from tests.sources import IN_PACKAGE, IN_SCRIPTS, PACKAGE, ROOT, Source, offence
 # can be done with a base model; `architecture` is a model as its files describe it; `compat` is what dependencies do
 # not promise.
 FLOORS = (
-    ("__main__", "train", "evaluate", "summarize", "plan", "chat", "export", "doctor", "api"),
+    ("__main__", "train", "evaluate", "summarize", "plan", "chat", "export", "download", "convert", "doctor", "api"),
     ("checkup",),
     ("planning",),
     ("experiment", "launch", "chatting", "variants"),

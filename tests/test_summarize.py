@@ -102,8 +102,8 @@ def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
     lines = summarize(f"outputs={tmp_path}").stdout.splitlines()
     assert any("do not compare" in line for line in lines)
     # Two tables, a run each: the two share no column.
-    assert [line.split()[0] for line in lines if line.startswith(("run", "lora", "qlora"))] == [
-        "run", "lora_20k", "run", "qlora_20k",
+    assert [line.split()[0] for line in lines if line.startswith(("run", "LoRA", "QLoRA"))] == [
+        "run", "LoRA", "run", "QLoRA",
     ]  # fmt: skip
     rows = pd.read_csv(tmp_path / "summary" / "results_summary.csv").set_index("name")
     assert rows["rougeL"].notna().to_dict() == {"lora_20k": True, "qlora_20k": False}
@@ -125,9 +125,9 @@ def test_a_missing_score_is_no_other_signature(tmp_path: Path) -> None:
     write(tmp_path, *matrix(), looked_up, words)
     tables = summarize(f"outputs={tmp_path}").stdout.split("9 of 9 runs done.")[0].strip().split("\n\n")
     assert [len(table.splitlines()) - 1 for table in tables] == [8, 1]
-    (line,) = [line for line in tables[0].splitlines() if line.startswith("retrieval_20k")]
-    assert line.split()[5] == "-"
-    assert tables[1].splitlines()[1].startswith("zlora_20k")
+    (line,) = [line for line in tables[0].splitlines() if line.startswith("retrieval 20k")]
+    assert line.split()[6] == "-"
+    assert tables[1].splitlines()[1].startswith("zlora 20k")
     rows = {row["name"]: row for row in rows_of(tmp_path)}
     assert (rows["retrieval_20k"]["perplexity"], rows["retrieval_20k"]["perplexity#2"]) == ("", "")
     assert (rows["zlora_20k"]["perplexity"], rows["zlora_20k"]["perplexity#2"]) == ("", "9.0")
@@ -205,7 +205,7 @@ def test_a_winner_is_not_called_where_more_differs(tmp_path: Path) -> None:
     assert found.train is not None
     folder.write(found.updated(train=dataclasses.replace(found.train, steps=99)))
     text = " ".join(summarize(f"outputs={tmp_path}").stdout.split())
-    assert "No winner is called: qlora_20k has the highest score, but it and lora_20k do not compare." in text
+    assert "No winner is called: QLoRA 20k has the highest score, but it and LoRA 20k do not compare." in text
     assert "steps (99, 1,250)" in text or "steps (1,250, 99)" in text
 
 
@@ -215,9 +215,9 @@ def test_long_names_that_differ_at_their_end_look_different(tmp_path: Path) -> N
     names = [f"{stem}{number:03}"[:100].ljust(100, "0") for number in range(100, 110)]
     write(tmp_path, *(record(name=name, identity=name) for name in names))
     done = summarize(f"outputs={tmp_path}")
-    shown = [line[:30] for line in done.stdout.splitlines() if line.startswith("lora_20k")][: len(names)]
+    shown = [line[:30] for line in done.stdout.splitlines() if line.startswith("LoRA 20k")][: len(names)]
     assert len(set(shown)) == len(names)
-    assert all(f"max_length={number}" in line for number, line in enumerate(shown, start=100))
+    assert all(f"max length {number}" in line for number, line in enumerate(shown, start=100))
 
 
 def test_help_is_quick(tmp_path: Path) -> None:

@@ -234,9 +234,12 @@ def _fusion_faults(config: Config) -> Iterator[Fault]:
 
 
 def _train_faults(train: TrainConfig) -> Iterator[Fault]:
-    for key in ("batch_size", "max_length", "logging_steps", "validations"):
+    for key in ("batch_size", "max_length", "logging_steps"):
         yield from at_least(f"train.{key}", getattr(train, key), 1)
     yield from auto_or_at_least("train.micro_batch", train.micro_batch, 1)
+    yield from auto_or_at_least("train.validations", train.validations, 1)
+    if train.validation_samples is not None:
+        yield from auto_or_at_least("train.validation_samples", train.validation_samples, 1)
     checkpointing = train.gradient_checkpointing
     if type(checkpointing) is not bool and checkpointing != AUTO:
         allowed = ("true", "false", AUTO)

@@ -36,6 +36,7 @@ from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, former_run_names, run_name
 from medqa_finetune.config.no_effect import used_overrides
 from medqa_finetune.config.schema import Config, ModelConfig
+from medqa_finetune.config.size_names import with_size_name
 from medqa_finetune.data.parts import published_parts
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.launch.launcher import register_plugins
@@ -182,11 +183,12 @@ def make_cell(
         MedQAError: a setting is invalid, or the corpus or model is missing.
     """
     check_chosen_files(hydra_config)
-    config = to_config(composed)
-    folder = locate(config.model)
-    fingerprints = fingerprints_of(config, folder)
+    as_composed = to_config(composed)
+    folder = locate(as_composed.model)
+    fingerprints = fingerprints_of(as_composed, folder)
     choices = hydra_config.runtime.choices
     defaults = compose_defaults(hydra_config)
+    config = with_size_name(as_composed, defaults.settings)
     # A named model is identified by its name, wherever its weights are; any other folder by its content.
     moved = config.model.repository is None and config.model.path != defaults.settings.get("model.path")
     labels = {}
@@ -199,7 +201,10 @@ def make_cell(
         key.removeprefix(section): value for key, value in defaults.settings.items() if key.startswith(section)
     }
     name = run_name(config, defaults.settings, labels)
-    former = former_run_names(config, defaults.settings, labels)
+    # Earlier versions named a size that was typed, or scaled, after the file that it replaces or scales.
+    before = [] if as_composed == config else [run_name(as_composed, defaults.settings, labels)]
+    before += former_run_names(as_composed, defaults.settings, labels)
+    former = [*former_run_names(config, defaults.settings, labels), *before]
     cell = place_cell(config, folder, fingerprints, name, evaluation_defaults, former_names=former)
     for key in ("run_name", "evaluation_name"):
         given, found = getattr(config, key), getattr(cell.config, key)

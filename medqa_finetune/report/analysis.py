@@ -1,8 +1,8 @@
 """Turns records and per-question scores into intervals, comparisons and verdicts."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.report.grouping import Family, cells_of, families_of
@@ -26,7 +26,9 @@ from medqa_finetune.report.notes import (
 from medqa_finetune.report.recommend import recommend
 from medqa_finetune.report.runs import Cell, Run
 from medqa_finetune.report.scores import headline_columns, score_info
+from medqa_finetune.report.stats.choice import Chosen, choose
 from medqa_finetune.report.stats.compare import ScoreResults, compare_all, resample_scores
+from medqa_finetune.report.stats.contrasts import size_answers
 from medqa_finetune.report.stats.intervals import (
     CellScore,
     Comparison,
@@ -39,7 +41,8 @@ from medqa_finetune.report.stats.intervals import (
 from medqa_finetune.report.stats.pareto import explained, fronts_of, steps_of
 from medqa_finetune.report.stats.samples import CellSamples, samples_of
 from medqa_finetune.report.stats.scaling import fit_of, series_of
-from medqa_finetune.report.verdict import Caution, Verdict
+from medqa_finetune.report.unfinished import unfinished_of
+from medqa_finetune.report.verdict import Caution, Unfinished, Verdict
 
 # 10,000 trials give no p below 1/10,001; over more than 500 pairs, Holm's correction could find no difference.
 # 32 cells make 496.
@@ -71,6 +74,8 @@ class Analysis:
         comparisons: One per compared pair of cells and score.
         verdicts: One per study and corpus.
         notes: What was left out, capped or unreadable, and why.
+        labels: What cells and series are called, by name.
+        unfinished: Runs that are not done, one entry per study that has any.
     """
 
     settings: Settings
@@ -79,6 +84,8 @@ class Analysis:
     comparisons: tuple[Comparison, ...]
     verdicts: tuple[Verdict, ...]
     notes: tuple[Note, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 def analyse(runs: Sequence[Run], settings: Settings) -> Analysis:
@@ -86,7 +93,9 @@ def analyse(runs: Sequence[Run], settings: Settings) -> Analysis:
 
     Each family (`grouping.families_of`: one study, corpus, task and evaluation) is analysed separately.
     """
-    found = [_family(key, cells, settings) for key, cells in families_of(cells_of(runs)).items()]
+    cells = cells_of(runs)
+    found = [_family(key, family, settings) for key, family in families_of(cells).items()]
+    labels = {name: label for each in found for name, label in each.labels.items()}
     return Analysis(
         settings,
         tuple(score for each in found for score in each.scores),
@@ -94,13 +103,16 @@ def analyse(runs: Sequence[Run], settings: Settings) -> Analysis:
         tuple(comparison for each in found for comparison in each.comparisons),
         tuple(verdict for each in found for verdict in each.verdicts),
         tuple(note for each in found for note in each.notes),
+        labels | {cell.name: cell.label for cell in cells if cell.label},
+        unfinished_of(runs),
     )
 
 
 def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
-    chosen, rest = chosen_cells(cells)
+    counted = choose(cells)
+    chosen, rest = chosen_cells(cells, {cell.name for cell in counted.cells})
     read, notes = _read(chosen, None)
-    results = {score: compare_all(read, score, settings) for score in _scores_of(read)}
+    results = {score: compare_all(read, score, settings, counted.keys) for score in _scores_of(read)}
     scores = [each for score in results.values() for each in score.scores]
     notes += [note for score in results for note in _unpaired(read, score)]
     runs = [
@@ -126,8 +138,15 @@ def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
     if rest:
         notes[:0] = [_capped(len(cells), chosen), PickedOfMany()]
     comparisons = tuple(each for score in results.values() for each in score.comparisons)
-    verdicts = (_verdict(key, [each.cell for each in read], results, settings),) if read else ()
-    return Analysis(settings, tuple(scores), tuple(runs), comparisons, verdicts, tuple(notes))
+    names = {cell.name for cell in counted.cells}
+    compared = replace(counted, cells=tuple(each.cell for each in read if each.cell.name in names))
+    verdicts = (_verdict(key, compared, results, settings),) if read else ()
+    labels = {name: group[0].entry for name, group in _series(compared).items() if group[0].entry}
+    return Analysis(settings, tuple(scores), tuple(runs), comparisons, verdicts, tuple(notes), labels)
+
+
+def _series(counted: Chosen) -> dict[str, list[Cell]]:
+    return series_of(counted.cells, {key for keys in counted.keys.values() for key in keys})
 
 
 def _runs(cells: Sequence[Cell], resampled: dict[str, Resampled], score: str, settings: Settings) -> Iterator[RunScore]:
@@ -138,15 +157,15 @@ def _runs(cells: Sequence[Cell], resampled: dict[str, Resampled], score: str, se
                 yield RunScore(run.study, run.name, score, value_interval(draws, found.n, score, settings))
 
 
-def chosen_cells(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+def chosen_cells(cells: Sequence[Cell], counted: Set[str] = frozenset()) -> tuple[list[Cell], list[Cell]]:
     """Split cells into those that are compared with each other, and the rest.
 
-    If there are too many to compare all, untrained cells are taken first, then those with the best first headline
-    score.
+    If there are too many to compare all, untrained cells are taken first, then the `counted` ones, which were chosen by
+    validation loss, then those with the best first headline score.
     """
     if len(cells) <= CELLS_COMPARED:
         return list(cells), []
-    ranked = sorted(cells, key=lambda cell: (cell.trains, -_headline(cell)))
+    ranked = sorted(cells, key=lambda cell: (cell.trains, cell.name not in counted, -_headline(cell)))
     names = {cell.name for cell in ranked[:CELLS_COMPARED]}
     return [cell for cell in cells if cell.name in names], [cell for cell in cells if cell.name not in names]
 
@@ -243,7 +262,8 @@ def _capped(total: int, chosen: Sequence[Cell]) -> Capped:
     return Capped(total, len(chosen), scores or headline_columns()[:1])
 
 
-def _verdict(key: Family, cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings) -> Verdict:
+def _verdict(key: Family, counted: Chosen, results: dict[str, ScoreResults], settings: Settings) -> Verdict:
+    cells = counted.cells
     known = [score for score in results if results[score].resampled]
     # Without a computed headline score, the first score with a direction takes its place.
     others = [score for score in known if score_info(score).sign]
@@ -251,12 +271,14 @@ def _verdict(key: Family, cells: Sequence[Cell], results: dict[str, ScoreResults
     models = Counter(cell.first.model for cell in cells)
     evaluation = evaluation_shown(cells[0].first.evaluation_name)
     name = " · ".join(part for part in (key[0], " + ".join(models), key[1], evaluation) if part)
-    fits, fronts, steps = [], [], []
+    series = _series(counted)
+    fits, fronts, steps, sizes = [], [], [], []
     for score in leading:
         resampled = results[score].resampled
-        fits += [fit_of(series, group, resampled, score, settings) for series, group in series_of(cells).items()]
+        fits += [fit_of(each, group, resampled, score, settings) for each, group in series.items()]
         fronts += fronts_of(cells, resampled, score, settings)
-        steps += steps_of(cells, results[score].comparisons, score, settings)
+        steps += steps_of(series, results[score].comparisons, score, settings)
+        sizes += size_answers(cells, results[score].comparisons, score)
     first = leading[0] if leading else ""
     found = results[first] if leading else ScoreResults((), {}, ())
     advice = recommend(cells, found.resampled, found.comparisons, first)
@@ -272,4 +294,6 @@ def _verdict(key: Family, cells: Sequence[Cell], results: dict[str, ScoreResults
         advice=advice,
         caution=Caution.RUNNING_TEXT if score_info(first).running_text else Caution.SAFETY,
         cells=tuple(cell.name for cell in cells),
+        sizes=tuple(sizes),
+        choices=counted.choices,
     )

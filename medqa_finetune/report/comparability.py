@@ -93,6 +93,8 @@ NEVER_AN_AXIS = (
 )
 SAID_BY_FACTS = ("train.epochs", "train.max_steps", "train.batch_size", "precision")
 SIZE = "data.effective_train_size"
+# They follow the size of the training set.
+VALIDATIONS = "data.effective_validations"
 BETWEEN_METHODS, BETWEEN_SIZES = 0.01, 0.1
 
 
@@ -120,8 +122,15 @@ def axes_between(first: Cell, second: Cell) -> tuple[str, ...]:
     return () if others else tuple(keys)
 
 
-def unfair(first: Cell, second: Cell, score: str) -> tuple[Difference, ...]:
-    """Return the differences apart from the axis; empty if the cells are comparable."""
+def unfair(first: Cell, second: Cell, score: str, chosen: Set[str] = frozenset()) -> tuple[Difference, ...]:
+    """Return the differences apart from the axis; empty if the cells are comparable.
+
+    Args:
+        first: One cell.
+        second: The other.
+        score: Name of the score.
+        chosen: Settings that were chosen for each of both by its validation loss, and so may differ.
+    """
     axes = axes_between(first, second)
     gaps = [*_of_tests(first, second, score)]
     if first.loads_model and second.loads_model:
@@ -132,7 +141,8 @@ def unfair(first: Cell, second: Cell, score: str) -> tuple[Difference, ...]:
         gaps.append(Difference(Fact.TOKENIZER, (first.first.model,), (second.first.model,)))
     # A single axis covers every setting below it; of several axes, only those named in the cell's name do.
     own = axes if len(axes) == 1 else ()
-    said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, SIZE, *own)
+    of_size = (SIZE, VALIDATIONS) if Axis.DATA in axes else (SIZE,)
+    said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, *of_size, *own, *chosen)
     gaps += [
         Difference(key, (first.settings.get(key),), (second.settings.get(key),))
         for key in _differing(first, second)

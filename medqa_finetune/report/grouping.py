@@ -10,7 +10,6 @@ Everything builds on `Basis.agrees`: whether the scores of two runs are figures 
 - a **kind** is the figures in one column of the CSV files (`kinds_of`).
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +20,9 @@ import pandas as pd
 
 from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
+from medqa_finetune.report.labels import SEED_IN_NAME
 from medqa_finetune.report.names import (
     GroupNames,
-    baseline_name,
-    entries_of,
     evaluation_shown,
     plain,
     training_items,
@@ -33,7 +31,6 @@ from medqa_finetune.report.runs import Cell, Run, corpus_of, settings_of, train_
 from medqa_finetune.report.scores import headline_columns, is_benchmark, score_info, signatures
 
 T = TypeVar("T")
-SEED_IN_NAME = re.compile(r"__seed=-?\d+(?=__|$)")
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,8 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
     for name, run in zip(cell_names(done), done, strict=True):
         if run.scored:
             grouped.setdefault(name, {}).setdefault(run.known.seed, run)
-    return [Cell(name, tuple(seeds[seed] for seed in sorted(seeds))) for name, seeds in grouped.items()]
+    cells = [Cell(name, tuple(seeds[seed] for seed in sorted(seeds))) for name, seeds in grouped.items()]
+    return [replace(cell, entry=_text(cell.runs[0], "entry"), label=_text(cell.runs[0], "label")) for cell in cells]
 
 
 Family = tuple[str, str, str, str]
@@ -142,10 +140,19 @@ def families_of(cells: Sequence[Cell]) -> dict[Family, list[Cell]]:
 
 @dataclass(frozen=True)
 class Member:
-    """A run of a group and its legend entry."""
+    """A run of a group."""
 
     run: Run
-    entry: str
+
+    @property
+    def entry(self) -> str:
+        """Its legend entry: the method, with the settings in which it differs from other runs."""
+        return plain(str(self.run.values["entry"]))
+
+    @property
+    def label(self) -> str:
+        """The entry with the size."""
+        return plain(str(self.run.values["short_label"]))
 
 
 @dataclass(frozen=True)
@@ -225,11 +232,8 @@ class Group:
             grouped.setdefault(each.run.values["cell"], []).append(each)
         cells = []
         for name, members in grouped.items():
-            first = members[0].run.values
-            entry = members[0].entry if first["train_size"] else baseline_name(first["method"])
-            label = f"{entry} {plain(str(first['data']))}" if first["train_size"] else entry
             runs = sorted((each.run for each in members), key=lambda run: run.known.seed)
-            cells.append(Cell(name, tuple(runs), entry, label))
+            cells.append(Cell(name, tuple(runs), members[0].entry, members[0].label))
         labels = Counter(cell.label for cell in cells)
         cells = [cell if labels[cell.label] == 1 else replace(cell, label=plain(cell.name)) for cell in cells]
         return sorted(cells, key=lambda cell: (cell.train_size > 0, cell.entry, cell.train_size, cell.name))
@@ -291,8 +295,7 @@ def _groups_of_place(placed: Sequence[Run]) -> list[Group]:
     groups = []
     for place, part in enumerate(drawn):
         runs = [*part, *waiting] if place == 0 else part
-        members = tuple(Member(run, entry) for run, entry in zip(runs, entries_of(runs), strict=True))
-        groups.append(Group(members, len(drawn) > 1, left_out))
+        groups.append(Group(tuple(map(Member, runs)), len(drawn) > 1, left_out))
     return groups
 
 

@@ -19,6 +19,7 @@ from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, Record
 from medqa_finetune.report.grouping import cell_names, kinds_of
+from medqa_finetune.report.labels import labels_of
 from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import is_benchmark
 from medqa_finetune.report.table import row_of
@@ -43,7 +44,12 @@ def load_runs(folders: Iterable[RunDir], root: Path | None = None) -> list[Run]:
     runs = sorted((run for folder in found for run in _read(folder, _study(folder.path, base))), key=_order)
     done = [place for place, run in enumerate(runs) if run.done]
     cells = dict(zip(done, cell_names([runs[place] for place in done]), strict=True))
-    rows = [dict(run.values) | {"cell": cells.get(place)} for place, run in enumerate(runs)]
+    labels = labels_of(runs, [cells.get(place) for place in range(len(runs))])
+    rows = [
+        dict(run.values)
+        | {"cell": cells.get(place), "entry": label.entry, "short_label": label.short, "label": label.whole}
+        for place, (run, label) in enumerate(zip(runs, labels, strict=True))
+    ]
     _set_benchmarks_apart(rows)
     return [dataclasses.replace(run, values=row) for run, row in zip(runs, rows, strict=True)]
 

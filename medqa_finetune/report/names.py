@@ -1,13 +1,10 @@
 """Names runs, cells and groups in tables and charts."""
 
-import re
 import textwrap
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medqa_finetune.compat.fonts import chinese_font
-from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.identity import DEFAULT_EVALUATION
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.record.evaluations import evaluation_parts
@@ -15,12 +12,6 @@ from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import signatures, training_items_of
 
 LABEL_WIDTH = 22
-# Characters of a label that `two_lines` always shows, wherever lines break.
-SURELY_SHOWN = LABEL_WIDTH - 1
-# A shortened name ends in a digest; a character that does not fit whole (up to four bytes) is left out.
-DIGEST, CHARACTER_BYTES = re.compile(r"[0-9a-f]{8}"), 4
-# Parts of a run's name that charts show as an axis, a dot or a panel.
-SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=")
 NAMES_SHOWN = 6
 
 
@@ -60,7 +51,9 @@ class GroupNames:
         items = "blocks" if first["task"] == "text" else "questions"
         lines = [f"n = {first.get('n_test') or 0:,} test {items}, the same for every run."]
         lines.append("Mean over seeds, each seed a dot." if self.seeds > 1 else "One seed per cell.")
-        waiting = [f"{run.name} ({run.values['status']})" for run in self.runs if not run.done]
+        waiting = [
+            f"{run.values.get('label') or run.name} ({run.values['status']})" for run in self.runs if not run.done
+        ]
         if self.incomplete:
             lines.append("× marks a cell that is missing" + (f": {_some(waiting)}." if waiting else "."))
         if self.left_out:
@@ -82,51 +75,9 @@ class GroupNames:
         return [run for run in self.runs if run.done]
 
 
-def entries_of(runs: Sequence[Run]) -> list[str]:
-    """Return each run's legend entry: its method, with the settings in which it differs from other runs."""
-    parts = [[part for part in _parts(run.name) if not part.startswith(SHOWN_OTHERWISE)] for run in runs]
-    tuned = [own for own, run in zip(parts, runs, strict=True) if run.trains]
-    common = Counter(part for own in tuned for part in set(own))
-    entries = []
-    for run, own in zip(runs, parts, strict=True):
-        # Rare settings come first, since a legend may cut off the rest.
-        apart = sorted((part for part in own if common[part] < len(tuned)), key=lambda part: common[part])
-        settings = f" ({', '.join(plain(part) for part in apart)})" if apart else ""
-        entries.append(plain(run.values["method"]) + settings)
-    return _numbered(entries)
-
-
-def _parts(name: str) -> list[str]:
-    """Return the settings in a run's name; in a shortened name, the digest replaces the truncated part."""
-    # From the right, since the truncated part may end in half of a separator.
-    head, _, digest = name.rpartition("__")
-    if len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - CHARACTER_BYTES and DIGEST.fullmatch(digest):
-        return [*head.split("__")[1:-1], f"#{digest}"]
-    return name.split("__")[1:]
-
-
-def _numbered(entries: list[str]) -> list[str]:
-    """Number entries whose beginning, which is all that a legend always shows, is the same."""
-    alike: dict[str, list[str]] = {}
-    for entry in sorted(set(entries)):
-        alike.setdefault(entry[:SURELY_SHOWN], []).append(entry)
-    numbered = {
-        entry: entry.replace(" (", f" {number} (", 1)
-        for group in alike.values()
-        if len(group) > 1
-        for number, entry in enumerate(group, start=1)
-    }
-    return [numbered.get(entry, entry) for entry in entries]
-
-
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(plain(name) for name in names[:NAMES_SHOWN]) + more
-
-
-def baseline_name(method: str) -> str:
-    """Return the display name of a method without training."""
-    return "untuned base" if method == "none" else method
 
 
 def evaluation_shown(name: str | None) -> str:

@@ -28,6 +28,7 @@ COLUMNS = (
     "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
     "test_sha256", "identity", *OF_TEXT, "eval_tokens_per_second", *DETAILS, *RATES,
     CUT_EXAMPLES, "task", "cell", "evaluation", "evaluation_identity", DISTURBED, SKIPPED,
+    "label",
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
@@ -46,7 +47,8 @@ def results_table(runs: Sequence[Run]) -> pd.DataFrame:
     `train_size` counts training examples (or blocks of running text), and is 0 for the untuned base; scores are as
     their metrics describe them, the perplexity of running text in its own column; memory is in GiB (2**30 bytes);
     `signature` holds `score=signature` of every score, as `scores.signatures` reads it back; `task` is `qa` or
-    `text`; `cell` names the cell of a done run (`grouping.cell_names`). An unreadable record has the status
+    `text`; `cell` names the cell of a done run (`grouping.cell_names`), and
+    `label` is what the report calls it. An unreadable record has the status
     `unreadable` and the reason.
     """
     benchmarks = sorted({column for run in runs for column in run.values if is_benchmark(column)}, key=_apart_last)

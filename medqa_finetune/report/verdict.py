@@ -1,11 +1,12 @@
 """Values of a verdict: the gain and cost of more data, and which cell to take; `messages` puts them into words."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from medqa_finetune.record.short_names import shared_settings
 from medqa_finetune.report.comparability import Difference
+from medqa_finetune.report.stats.choice import Choice
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval
 
 
@@ -60,6 +61,18 @@ class Caution(StrEnum):
 
     SAFETY = "safety"
     RUNNING_TEXT = "running text"
+
+
+class RunState(StrEnum):
+    """Why a run is not done; in the order in which these are listed."""
+
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    # It says that it runs, and no process works in its folder.
+    STOPPED = "stopped"
+    UNREADABLE = "unreadable"
+    RUNNING = "running"
+    NOT_STARTED = "not started"
 
 
 class AdviceKind(StrEnum):
@@ -207,6 +220,60 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """The second of two cells against the first.
+
+    Attributes:
+        first: What the first is called beside the second (`Cell.entry`), as the size is known.
+        second: What the second is called.
+        gain: Score of the second minus the first's; None if they are not comparable.
+        differences: Why they are not.
+    """
+
+    first: str
+    second: str
+    gain: float | None
+    interval: Interval | None
+    verdict: Finding
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True)
+class SizeAnswer:
+    """What the methods make of one training size.
+
+    Attributes:
+        size: Its name, e.g. `20k`, with the model, where there are several.
+        between: Other methods against the first, e.g. QLoRA − LoRA.
+        over: Every method against the untuned base.
+    """
+
+    size: str
+    score: str
+    between: tuple[Contrast, ...]
+    over: tuple[Contrast, ...]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Runs of a study that are not done.
+
+    Attributes:
+        study: Empty if all runs are of one study.
+        done: Number of those that are.
+        count: Number of all.
+        runs: Labels by state.
+        missing: Labels of cells of which there is no run, although their method and their size occur in others.
+    """
+
+    study: str
+    done: int
+    count: int
+    runs: Mapping[RunState, tuple[str, ...]]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Advice:
     """The recommended cell and the reasons.
 
@@ -264,6 +331,8 @@ class Verdict:
         title: Study, models and corpus.
         score: The score that the advice is based on; empty if none has a direction.
         cells: Names of the cells covered.
+        sizes: What the methods make of each size, in every headline score.
+        choices: Which of several settings that were swept was chosen; advice, steps and curves are about these.
     """
 
     title: str
@@ -274,8 +343,5 @@ class Verdict:
     advice: Advice
     caution: Caution
     cells: tuple[str, ...] = ()
-
-    @property
-    def shared_settings(self) -> list[str]:
-        """Settings in the names of all trained cells, printed once above the sentences and not in every name."""
-        return shared_settings([cell for fit in self.fit for cell in fit.cells], self.cells)
+    sizes: tuple[SizeAnswer, ...] = ()
+    choices: tuple[Choice, ...] = ()

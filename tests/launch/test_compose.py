@@ -13,6 +13,8 @@ from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.errors import ConfigError, DataError, ModelError
 from medqa_finetune.launch.compose import make_cell
 from medqa_finetune.launch.launcher import register_plugins
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
 from tests.faulty import only_fault
 
 
@@ -50,8 +52,32 @@ def name(*overrides: str) -> str:
 
 def test_matrix_cell_is_named_by_method_and_data(model: Path) -> None:
     assert name("method=qlora", "data=50k", "profile=demo", "model=qwen2.5-0.5b", f"model.path={model}") == (
-        "qlora_50k__model=qwen2.5-0.5b"
+        "qlora_n500__model=qwen2.5-0.5b"
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.train_size=300"], "lora_n300"),
+        (["data=all", "data.train_size=1500"], "lora_n1500"),
+        (["data.train_size=null"], "lora_all"),
+        (["data.train_size=300", "data.name=mine"], "lora_mine"),
+        (["data.train_size=30000", "data.scale=0.01"], "lora_n300__data.scale=0.01"),
+        (["data.train_size=300", "seed=2"], "lora_n300__seed=2"),
+    ],
+)
+def test_a_size_is_called_what_it_is(overrides: list[str], expected: str, model: Path) -> None:
+    typed = ("model=qwen2.5-3b", f"model.path={model}", "corpus=huatuo26m_lite", "corpus.source=embedded", *overrides)
+    assert name(*typed).replace("__corpus.source=embedded", "").replace("__model=qwen2.5-3b", "") == expected
+
+
+def test_a_run_that_was_named_after_another_size_is_found(model: Path, tmp_path: Path) -> None:
+    typed = ("profile=demo", f"model.path={model}", f"outputs={tmp_path}", "data=50k")
+    fresh = cell(*typed)
+    former = RunDir(fresh.run.path.with_name(fresh.config.run_name.replace("n500", "50k")))
+    former.write(Record(former.path.name, fresh.identity, "trained", "lora", "50k", "tiny", 0, fresh.written_settings))
+    assert cell(*typed).run.path == former.path
 
 
 def test_the_run_lies_below_outputs_and_study(model: Path, tmp_path: Path) -> None:
@@ -71,7 +97,7 @@ def test_local_model_is_named_with_its_digest(model: Path, tmp_path: Path) -> No
 
 
 def test_folder_replacing_the_shipped_model_is_named(model: Path) -> None:
-    assert name("profile=demo", f"model.path={model}").startswith("lora_20k__model=Mine-")
+    assert name("profile=demo", f"model.path={model}").startswith("lora_n200__model=Mine-")
 
 
 def test_same_folder_name_with_other_weights_differs(tmp_path: Path) -> None:

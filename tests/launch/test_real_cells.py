@@ -73,7 +73,7 @@ def test_command_fails_and_lists_what_failed_and_why(matrix: Matrix) -> None:
 def test_console_of_log_file_has_whole_lines_alone(matrix: Matrix) -> None:
     assert not {"\r", "\x1b"} & set(matrix.done.stderr)
     lines = matrix.done.stderr.splitlines()
-    first = [line for line in lines if line.startswith("[1/2] lora_20k train.learning_rate=0.001  ")]
+    first = [line for line in lines if line.startswith("[1/2] lora_n20 train.learning_rate=0.001  ")]
     assert "preparing" in first[0]
     assert "done  ROUGE-L" in first[-1]
     assert lines.index(first[-1]) < next(number for number, line in enumerate(lines) if line.startswith("[2/2]"))
@@ -159,7 +159,7 @@ def test_method_of_users_own_reaches_cells(micro_model: Path, tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     (run,) = find_runs(tmp_path / "outputs")
-    assert run.path.name.startswith("small_20k__")
+    assert run.path.name.startswith("small_n20__")
     assert "method." not in run.path.name
     assert record_of(run).config["method"]["rank"] == 2
 

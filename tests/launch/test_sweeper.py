@@ -154,8 +154,8 @@ def test_launcher_gets_names_and_folder_of_every_cell(tmp_path: Path) -> None:
     sweep(f"outputs='{tmp_path}/结果 (新)'", "method=lora", "data=20k", "seed=1,2", launcher=launcher)
     assert [overrides[-GIVEN:] for overrides in launcher.asked] == [
         [
-            f"run_name='lora_20k__seed={seed}'", "evaluation_name='default'",
-            f"hydra.sweep.dir='{tmp_path}/结果 (新)/demo'", f"hydra.sweep.subdir='lora_20k__seed={seed}'",
+            f"run_name='lora_n200__seed={seed}'", "evaluation_name='default'",
+            f"hydra.sweep.dir='{tmp_path}/结果 (新)/demo'", f"hydra.sweep.subdir='lora_n200__seed={seed}'",
         ]
         for seed in (1, 2)
     ]  # fmt: skip
@@ -165,7 +165,7 @@ def test_evaluations_of_one_training_share_a_folder() -> None:
     launcher = Recorder()
     sweep("method=lora", "data=20k", "evaluate.max_samples=2,3", "evaluate.max_new_tokens=8", launcher=launcher)
     named = [dict(each.partition("=")[::2] for each in overrides[-GIVEN:]) for overrides in launcher.asked]
-    assert {each["run_name"] for each in named} == {each["hydra.sweep.subdir"] for each in named} == {"'lora_20k'"}
+    assert {each["run_name"] for each in named} == {each["hydra.sweep.subdir"] for each in named} == {"'lora_n200'"}
     assert [each["evaluation_name"] for each in named] == [
         f"'max_new_tokens=8__max_samples={number}'" for number in (2, 3)
     ]
@@ -176,7 +176,7 @@ def test_failed_cells_are_raised_with_their_reason(capfd: pytest.CaptureFixture[
         sweep("method=lora", "data=20k", "seed=11,13,14")
     whole, *missing = caught.value.faults
     assert whole.code == "runs-not-done"
-    assert [(each.code, str(each.file).strip()) for each in missing] == [("run-failed", "lora_20k__seed=13")]
+    assert [(each.code, str(each.file).strip()) for each in missing] == [("run-failed", "lora_n200__seed=13")]
     assert missing[0].problem == BAD_LUCK.problem
     assert "overrides" not in capfd.readouterr().err  # Hydra prints a line of its own where a failed job is read
 
@@ -191,7 +191,7 @@ def test_missing_evaluation_of_a_done_run_is_missing() -> None:
     with pytest.raises(RunError) as caught:
         sweep("method=lora", "data=20k", "evaluate.max_samples=12,13")
     _, missing = caught.value.faults
-    assert (missing.code, str(missing.file).strip()) == ("run-not-done", "lora_20k__evaluate.max_samples=12")
+    assert (missing.code, str(missing.file).strip()) == ("run-not-done", "lora_n200__evaluate.max_samples=12")
 
 
 def test_a_launcher_that_gives_up_is_named() -> None:

@@ -101,7 +101,7 @@ def test_legends_name_only_settings_that_differ(tmp_path: Path) -> None:
     runs = [record(method, "20k").updated(name=f"{method}_20k{asked}") for method in ("lora", "qlora")]
     # It loads no model, so settings of a model are not in its name.
     retrieval = record("retrieval", "20k", train=None)
-    assert group_of(tmp_path, *runs, retrieval, record("none")).entries == ["lora", "qlora", "retrieval"]
+    assert group_of(tmp_path, *runs, retrieval, record("none")).entries == ["LoRA", "QLoRA", "retrieval"]
 
 
 def test_a_row_says_whether_its_run_trains(tmp_path: Path) -> None:

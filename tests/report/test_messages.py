@@ -57,11 +57,13 @@ from medqa_finetune.report.notes import (
 )
 from medqa_finetune.report.recommend import NEGATION
 from medqa_finetune.report.stats import intervals
+from medqa_finetune.report.stats.choice import Choice, Try
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, SeedBasis, Settings
 from medqa_finetune.report.verdict import (
     Advice,
     AdviceKind,
     Caution,
+    Contrast,
     Cost,
     Curve,
     Estimate,
@@ -71,7 +73,10 @@ from medqa_finetune.report.verdict import (
     NoFit,
     ParetoPoint,
     Refusals,
+    RunState,
+    SizeAnswer,
     Step,
+    Unfinished,
     Unit,
 )
 
@@ -124,8 +129,25 @@ def steps() -> Iterator[Step]:
     yield replace(whole, gain=None, interval=None, p_holm=None, differences=DIFFERENCES)
 
 
+def answers() -> Iterator[Outcome]:
+    """What stands first: each size, what was chosen, what is missing."""
+    gain = Contrast("α", "β", 1.5, LEAD.interval, Finding.DIFFERENT)
+    unsure, refused = replace(gain, verdict=Finding.NONE_SHOWN), Contrast("α", "β", None, None, Finding.NOT_COMPARABLE)
+    yield SizeAnswer(
+        "300", "rougeL", (gain, unsure, replace(refused, differences=DIFFERENCES)), (gain, unsure, refused)
+    )
+    tries = tuple(Try(f"α{n}", (n, "β"), n / 10, 0.1 if n else None, 2) for n in range(8))
+    keys = ("train.learning_rate", "method.rank")
+    yield from (Choice(keys, tries, "α0"), Choice(keys, tries, "α0", keys[0]))
+    yield Choice(keys, (*(replace(each, seeds=1, sd=None) for each in tries), Try("α9", (9, 9), None, None, 1)), "α0")
+    yield Choice(keys, (Try("α9", (9, 9), None, None, 1),), None)
+    yield Unfinished("α", 1, 9, dict.fromkeys(RunState, NAMES), NAMES)
+    yield Unfinished("", 9, 9, {}, NAMES)
+
+
 def outcomes() -> Iterator[Outcome]:
     yield from advice()
+    yield from answers()
     yield from fits()
     yield from steps()
     points = tuple(ParetoPoint(name, 1.0, 2.0, on_front=True, share=0.5) for name in NAMES)

@@ -172,4 +172,4 @@ def test_a_run_over_text_that_failed_stands_with_those_of_its_task(tmp_path: Pat
     assert record is not None
     folder.write(record.updated(status="failed", evaluation=None, train=None))
     tables = runs_as_text(load_runs(find_runs(tmp_path), tmp_path)).split("\n\n")[:2]
-    assert ["lora_50k" in table for table in tables] == ["text ppl" in table for table in tables]
+    assert ["LoRA 50k" in table for table in tables] == ["text ppl" in table for table in tables]

@@ -27,7 +27,7 @@ SENTENCES = {
     "Cost.HOURS": "training time",
     "Cost.MEMORY": "peak memory",
     "Cost.MONEY": "money",
-    "Finding.DIFFERENT": "different",
+    "Finding.DIFFERENT": "a difference is shown",
     "Finding.NONE_SHOWN": "no difference shown",
     "Finding.NOT_COMPARABLE": "not comparable",
     # Why two cells do not compare, and the basis of a comparison.
@@ -53,8 +53,8 @@ SENTENCES = {
     "SeedBasis.SOME": "One of them has one seed: what another seed would change there is not known.",
     "SeedBasis.SEVERAL": "Over several seeds.",
     "axes.several": "More than one thing differs ({axes}): the difference is of all of them together.",
-    "uncorrected": "(Where an interval excludes 0 and no difference is shown, the interval is not corrected for the "
-    "{pairs} pairs tested.)",
+    "uncorrected": "(An interval may exclude 0 although no difference is shown: p values are corrected for the {pairs} "
+    "pairs tested, intervals are not.)",
     # Which cell to take.
     "AdviceKind.NO_SCORE": "None of these scores says which cell is better: no recommendation.",
     "AdviceKind.NOTHING_TRAINED": "No trained run is done: no recommendation.",
@@ -67,11 +67,13 @@ SENTENCES = {
     "AdviceKind.NONE_SHOWN": "No difference shown between the trained cells in {score}: to choose by it, more "
     "questions or seeds are needed. The {most} is {best}, the least costly {other}.",
     "AdviceKind.BEST_OF_ALL": "Take {cell}: it scores {more} than every other, {lead} {over} {other}, the next.",
-    "AdviceKind.BEST_BEFORE_CORRECTION": "Take {cell}: the {most} score, {lead} {over} {other}. No difference shown to "
-    "{level}, but none is level with it.",
+    "AdviceKind.BEST_BEFORE_CORRECTION": "Take {cell}: the {most} score, {lead} {over} {other}; but after the "
+    "correction for many pairs no difference is shown to {level}.",
     "AdviceKind.BEST_OF_LEVEL": "Take {cell}: the {most} score, and none that is level with it ({level}) costs less.",
     "AdviceKind.BEST_OF_SPOILED": "Take {cell}: the {most} score.",
     "AdviceKind.CHEAPER": "Take {cell}: no difference shown to the {most}, {best} ({lead}){hours}.",
+    "Advice.none_shown_both": "No difference shown between the trained cells in {score}: to choose by it, more "
+    "questions or seeds are needed. {best} has the {most} score and is the least costly.",
     "Advice.hours": ", for {taken} / {best} {machine}-hours",
     "Advice.not_equal": "That no difference was shown does not make them equal.",
     "Advice.beaten": "No difference shown between it and {cells}, but other trained cells were shown to be better than "
@@ -81,6 +83,32 @@ SENTENCES = {
     "Advice.unlike": "Not compared with {cells}, which differ in more.",
     "Advice.one_seed": "Some cells have one seed: this is about these runs; train with several seeds before you rely "
     "on it.",
+    "SizeAnswer": "{size}: {parts}",
+    "SizeAnswer.between": "{second} − {first}: {amount}, {finding}.",
+    "SizeAnswer.not_comparable": "{second} − {first}: not comparable.",
+    "SizeAnswer.over": "{score} over the {base}: {gains}.",
+    "SizeAnswer.gain": "{cell} {amount}",
+    "SizeAnswer.unsure": "{amount} ({finding})",
+    "Choice": "Chosen by validation loss, never by the test set, among {count} tries of {settings}: {cell}. Validation "
+    "losses: {losses}.",
+    "Choice.seeds": "Chosen by validation loss (mean over seeds), never by the test set, among {count} tries of "
+    "{settings}: {cell}. Validation losses: {losses}.",
+    "Choice.tried": "{values}: {loss}",
+    "Choice.more": "{losses}; and {more} higher",
+    "Choice.edge": "It has the smallest or the largest {setting} tried, so that a better one may lie beyond.",
+    "Choice.left_out": "No validation loss, and so not chosen from: {cells}.",
+    "Choice.no_loss": "No choice between {cells}, which differ in {settings}: they have no validation loss, and the "
+    "test set must not choose.",
+    "Unfinished": "Not finished: {done} of {count} runs are done.",
+    "Unfinished.study": "{study}: ",
+    "Unfinished.missing": "Without any run: {cells}.",
+    "Unfinished.rest": "What follows is about the runs that are done.",
+    "RunState.FAILED": "Failed: {cells}.",
+    "RunState.INTERRUPTED": "Interrupted: {cells}.",
+    "RunState.STOPPED": "Stopped without a word: {cells}.",
+    "RunState.UNREADABLE": "With an unreadable record: {cells}.",
+    "RunState.RUNNING": "Running: {cells}.",
+    "RunState.NOT_STARTED": "Not started: {cells}.",
     "Caution.SAFETY": "None of these scores measures medical safety: the answer {answer} (pregnant women may take "
     "ribavirin for a cold) scores ROUGE-L {rouge} and sentence BLEU {bleu} against the reference {reference} (they "
     "must not).",
@@ -106,7 +134,8 @@ SENTENCES = {
     "Step.not_comparable": "{sizes}: not comparable.",
     "Step.hours": " for {hours} {machine}-hours more{money}",
     "Step.money": " (price {money})",
-    "Front": "{score} against {unit}: nothing beats {cells} (share of resamples in which that is so).",
+    "Front": "{score} for its {unit}: every other cell costs more or scores worse than one of {cells} (in brackets the "
+    "share of resamples in which that is so).",
     "Front.left_out": "Left out, because test set, signature, device or batch differs: {cells}.",
     "Refusals": "No winner is called for {count} pairs, the first {first} and {second}.",
     "Refusals.one": "No winner is called for {first} and {second}.",
@@ -163,6 +192,9 @@ SENTENCES = {
     # Headings of report.md and of the terminal.
     "terminal.shared": "All that train: {settings}",
     "terminal.note": "Note: {note}",
+    "report.sizes": "The answer for each size",
+    "report.choices": "Settings chosen",
+    "report.how": "How it was computed",
     "report.steps": "What more data buys",
     "report.fits": "Score against data size",
     "report.fronts": "Score against cost",

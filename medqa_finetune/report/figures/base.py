@@ -22,6 +22,7 @@ from medqa_finetune.compat.fonts import fonts
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.grouping import Group
+from medqa_finetune.report.labels import method_label
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
@@ -54,7 +55,7 @@ MARKERS = "osD^vPX*"
 # seaborn's version of Okabe and Ito's palette: ten colours that colour-blind readers can distinguish.
 PALETTE = "colorblind"
 NOT_MEASURED = "not measured"
-USUAL_METHODS = ("lora", "qlora", "qlora_8bit", "full")
+USUAL_METHODS = tuple(map(method_label, ("lora", "qlora", "qlora_8bit", "full")))
 Palette = Mapping[str, str]
 # Keyword arguments of a matplotlib call.
 Style = dict[str, Any]

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -58,7 +59,11 @@ def rendered(page: Page) -> bytes:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     script = _asset(*SCRIPTS)
-    environment.globals |= {"label": label, "said": text, "score_title": score_title}
+    environment.globals |= {
+        "label": label,
+        "said": partial(text, labels=page.analysis.labels),
+        "score_title": score_title,
+    }
     html = environment.get_template("page.html.j2").render(
         _content(page),
         script=script,
@@ -98,6 +103,7 @@ def _content(page: Page) -> dict[str, object]:
     return {
         "overview": _overview(page.runs),
         "verdicts": verdicts,
+        "unfinished": page.analysis.unfinished,
         "cautions": list(dict.fromkeys(verdict.caution for verdict in verdicts)) or [Caution.SAFETY],
         "groups": page.groups,
         "notes": [*page.analysis.notes, *_cut(len(page.runs), len(commands))],

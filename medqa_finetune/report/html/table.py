@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medqa_finetune.report.analysis import Analysis
-from medqa_finetune.report.messages import drawn, label, score_title
+from medqa_finetune.report.messages import label, name_of, score_title
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.outputs.benchmarks import digits_of, main_benchmarks
 from medqa_finetune.report.runs import Cell
@@ -68,7 +68,7 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
             _value(cell.mean(column), digits, _deviation(cell.sd(column), digits)) for column, _, digits in costs
         ]
         values += [_value(float(len(cell.runs)), 0), _value(cell.mean("n_test"), 0)]
-        rows.append(Row(drawn(cell.label) or Text(cell.label, cell.label), values))
+        rows.append(Row(name_of(cell.label), values))
     return headings, rows
 
 

@@ -7,17 +7,20 @@ order. The words of an enum member have the key `<enum>.<MEMBER>`. To add a lang
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 
 from medqa_finetune.evaluation.metric_registry import all_scores
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.languages.en import report as en
 from medqa_finetune.languages.zh import report as zh
-from medqa_finetune.report.messages.language import Language, Text, key_of
+from medqa_finetune.report.messages import note_sentences
+from medqa_finetune.report.messages.language import Language, Text, in_words, key_of
 from medqa_finetune.report.messages.sentences import Outcome, compared_text, say
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison
 
+NO_LABELS: Mapping[str, str] = {}
 LANGUAGES: Mapping[str, Language] = {
     code: Language(
         code,
@@ -25,14 +28,25 @@ LANGUAGES: Mapping[str, Language] = {
         module.BETWEEN_SENTENCES,
         module.BETWEEN_NAMES,
         module.BETWEEN_DIFFERENCES,
+        getattr(module, "NAMES", {}),
     )
     for code, module in (("en", en), ("zh", zh))
 }
 
 
-def text(outcome: Outcome) -> Text:
-    """Return the words of an outcome in both languages."""
-    return _pair(lambda language: say(outcome, language))
+def text(outcome: Outcome, labels: Mapping[str, str] = NO_LABELS) -> Text:
+    """Return the words of an outcome in both languages.
+
+    Args:
+        outcome: What is said.
+        labels: What cells and series are called (`Analysis.labels`); without, they are called by their names.
+    """
+    return _pair(lambda language: say(outcome, replace(language, labels=labels)))
+
+
+def name_of(label: str) -> Text:
+    """Return a cell's label in both languages."""
+    return _pair(lambda language: in_words(label, language.parts_of_names))
 
 
 def reason(comparison: Comparison) -> Text:
@@ -82,7 +96,10 @@ def drawn(words: str) -> Text | None:
     """Return both languages of words drawn in a chart in English; None without a Chinese version."""
     axes = {score.words_in("en").axis: score.words_in("zh").axis for score in all_scores().values()}
     known = axes | zh.DRAWN
-    return Text(words, known[words]) if words in known else None
+    if words in known:
+        return Text(words, known[words])
+    named = name_of(words)
+    return named if named.zh != words else None
 
 
 def _pair(words: Callable[[Language], str]) -> Text:
@@ -96,6 +113,8 @@ __all__ = [
     "key_of",
     "label",
     "labels_below",
+    "name_of",
+    "note_sentences",
     "panel_title",
     "reason",
     "score_axis",

@@ -1,10 +1,12 @@
 """Holds the words of one language and how they are joined; formats numbers for both languages."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from medqa_finetune.evaluation.metrics.base import ScoreWords
+from medqa_finetune.report.labels import setting_label
 from medqa_finetune.report.scores import score_info
 
 NAMES_SHOWN = 6
@@ -31,6 +33,8 @@ class Language:
         between_sentences: Separator of sentences.
         between_names: Separator of names.
         between_differences: Separator of differences between cells.
+        parts_of_names: This language's words for parts of English labels, e.g. `lr`.
+        labels: What cells and series are called, by name; others are called by their names.
     """
 
     code: str
@@ -38,6 +42,8 @@ class Language:
     between_sentences: str
     between_names: str
     between_differences: str
+    parts_of_names: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, key: str | StrEnum, **values: object) -> str:
         """Return the words of a key with the values filled in.
@@ -46,6 +52,16 @@ class Language:
             KeyError: the language lacks the key, or a placeholder has no value.
         """
         return self.sentences[key_of(key)].format(**values)
+
+    def name(self, cell: str | None) -> str:
+        """Return what a cell or a series is called; empty for None."""
+        return "" if cell is None else in_words(self.labels.get(cell, cell), self.parts_of_names)
+
+    def setting(self, key: str) -> str:
+        """Return the short name of a setting, e.g. `lr`; the name of a package, which has no dots, as it is."""
+        if "." not in key:
+            return key
+        return in_words(setting_label(key), self.parts_of_names)
 
     def score(self, column: str) -> ScoreWords:
         """Return a score's names; its column if it has no name."""
@@ -56,9 +72,18 @@ class Language:
         return self.between_sentences.join(filter(None, sentences))
 
     def listed(self, names: Sequence[str]) -> str:
-        """Join at most `NAMES_SHOWN` names; state how many more there are."""
-        shown, more = self.between_names.join(names[:NAMES_SHOWN]), len(names) - NAMES_SHOWN
+        """Join what at most `NAMES_SHOWN` cells are called; state how many more there are."""
+        shown = self.between_names.join(map(self.name, names[:NAMES_SHOWN]))
+        more = len(names) - NAMES_SHOWN
         return self("names.more", names=shown, more=more, count=len(names)) if more > 0 else shown
+
+
+def in_words(label: str, words: Mapping[str, str]) -> str:
+    """Return a label with the parts that a language has words for replaced; they stand between blanks."""
+    if not words:
+        return label
+    pattern = "|".join(re.escape(part) for part in sorted(words, key=len, reverse=True))
+    return re.sub(rf"(?<![^\s(])(?:{pattern})(?![^\s)])", lambda found: words[found[0]], label)
 
 
 def key_of(key: str | StrEnum) -> str:

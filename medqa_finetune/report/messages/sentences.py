@@ -7,47 +7,32 @@ from functools import singledispatch
 
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.comparability import Axis, Difference, Fact
+from medqa_finetune.report.labels import value_label
 from medqa_finetune.report.messages.language import Language, amount_of_hours, amount_of_money, signed, span
-from medqa_finetune.report.notes import (
-    AnswersOfCells,
-    Capped,
-    CellsCut,
-    Cut,
-    Disturbed,
-    GroupName,
-    GroupsCut,
-    LowestSeed,
-    NoAnswers,
-    NoPredictions,
-    NoStatistics,
-    Note,
-    NotMeasured,
-    OtherBatches,
-    PickedOfMany,
-    QuestionsDrawn,
-    RunsCut,
-    Skipped,
-    TextsCut,
-    TrainedOnce,
-)
+from medqa_finetune.report.notes import GroupName, Note
 from medqa_finetune.report.recommend import NEGATION
 from medqa_finetune.report.scores import score_info, training_items_of
+from medqa_finetune.report.stats.choice import Choice, Try, is_number
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Settings
 from medqa_finetune.report.verdict import (
     Advice,
     AdviceKind,
     Caution,
+    Contrast,
     Curve,
     Estimate,
     Fit,
     Front,
     NoFit,
     Refusals,
+    SizeAnswer,
     Step,
+    Unfinished,
 )
 
 DIFFERENCES_SHOWN = 4
 LONGEST_VALUE = 100
+TRIES_SHOWN = 6
 # exp() of anything larger overflows a float.
 LARGEST_EXPONENT = 700.0
 
@@ -62,7 +47,21 @@ class Overview:
     corpora: tuple[str, ...]
 
 
-Outcome = Advice | Fit | Front | Step | Refusals | Settings | Caution | Overview | GroupName | Note
+Outcome = (
+    Advice
+    | Choice
+    | SizeAnswer
+    | Unfinished
+    | Fit
+    | Front
+    | Step
+    | Refusals
+    | Settings
+    | Caution
+    | Overview
+    | GroupName
+    | Note
+)
 
 
 @singledispatch
@@ -85,12 +84,14 @@ def _(advice: Advice, words: Language) -> str:
     if advice.hours is not None:
         taken, best = map(amount_of_hours, advice.hours)
         hours = words("Advice.hours", taken=taken, best=best, machine=words(advice.machine))
+    # One cell may be both the best and the least costly.
+    is_both = advice.kind is AdviceKind.NONE_SHOWN and advice.best == advice.other
     parts = [
         words(
-            advice.kind,
-            cell=advice.cell,
-            best=advice.best,
-            other=advice.other,
+            "Advice.none_shown_both" if is_both else advice.kind,
+            cell=words.name(advice.cell),
+            best=words.name(advice.best),
+            other=words.name(advice.other),
             lead=_amount(advice.lead, advice.score, words),
             level=words.listed(advice.level),
             score=words.score(advice.score).in_sentence,
@@ -115,12 +116,93 @@ def _(advice: Advice, words: Language) -> str:
 
 
 @say.register
+def _(answer: SizeAnswer, words: Language) -> str:
+    name = words.score(answer.score).in_sentence
+    parts = [_between(each, name, words) for each in answer.between]
+    if answer.over:
+        gains = [_gain(each, words) for each in answer.over]
+        base = words.name(answer.over[0].first)
+        parts.append(words("SizeAnswer.over", base=base, score=name, gains=words.between_differences.join(gains)))
+    return words("SizeAnswer", size=answer.size, parts=words.joined(parts))
+
+
+def _between(contrast: Contrast, score: str, words: Language) -> str:
+    first, second = words.name(contrast.first), words.name(contrast.second)
+    if contrast.gain is None or contrast.interval is None:
+        refused = words("SizeAnswer.not_comparable", first=first, second=second)
+        return words.joined([refused, _differences(contrast.differences, words)])
+    return words(
+        "SizeAnswer.between",
+        first=first,
+        second=second,
+        amount=f"{signed(contrast.gain)} {score} {_span(contrast.interval)}",
+        finding=words(contrast.verdict),
+    )
+
+
+def _gain(contrast: Contrast, words: Language) -> str:
+    name = words.name(contrast.second)
+    if contrast.gain is None or contrast.interval is None:
+        return words("SizeAnswer.gain", cell=name, amount=words(contrast.verdict))
+    amount = f"{signed(contrast.gain)} {_span(contrast.interval)}"
+    if contrast.verdict is not Finding.DIFFERENT:
+        amount = words("SizeAnswer.unsure", amount=amount, finding=words(contrast.verdict))
+    return words("SizeAnswer.gain", cell=name, amount=amount)
+
+
+@say.register
+def _(choice: Choice, words: Language) -> str:
+    settings = words.between_names.join(map(words.setting, choice.keys))
+    if choice.chosen is None:
+        cells = words.listed([each.cell for each in choice.tries])
+        return words("Choice.no_loss", settings=settings, cells=cells)
+    measured = sorted((each for each in choice.tries if each.loss is not None), key=lambda each: each.loss or 0.0)
+    shown = [_tried(each, words) for each in measured[:TRIES_SHOWN]]
+    losses = words.between_differences.join(shown)
+    if len(measured) > len(shown):
+        losses = words("Choice.more", losses=losses, more=len(measured) - len(shown))
+    seeds = min(each.seeds for each in measured) > 1
+    parts = [
+        words(
+            "Choice.seeds" if seeds else "Choice",
+            settings=settings,
+            cell=words.name(choice.chosen),
+            losses=losses,
+            count=len(choice.tries),
+        )
+    ]
+    if choice.edge is not None:
+        parts.append(words("Choice.edge", setting=words.setting(choice.edge)))
+    if len(measured) < len(choice.tries):
+        left = [each.cell for each in choice.tries if each.loss is None]
+        parts.append(words("Choice.left_out", cells=words.listed(left)))
+    return words.joined(parts)
+
+
+def _tried(each: Try, words: Language) -> str:
+    values = " ".join(value_label(float(value)) if is_number(value) else str(value) for value in each.values)  # type: ignore[arg-type]
+    spread = "" if each.sd is None else f" ± {each.sd:.3f}"
+    return words("Choice.tried", values=values, loss=f"{each.loss:.3f}{spread}")
+
+
+@say.register
+def _(unfinished: Unfinished, words: Language) -> str:
+    parts = [words("Unfinished", done=unfinished.done, count=unfinished.count)] if unfinished.runs else []
+    parts += [words(state, cells=words.listed(cells)) for state, cells in unfinished.runs.items()]
+    if unfinished.missing:
+        parts.append(words("Unfinished.missing", cells=words.listed(unfinished.missing)))
+    parts.append(words("Unfinished.rest"))
+    study = words("Unfinished.study", study=unfinished.study) if unfinished.study else ""
+    return study + words.joined(parts)
+
+
+@say.register
 def _(fit: Fit, words: Language) -> str:
     if fit.no_fit is NoFit.ONE_SIZE:
-        return words(fit.no_fit, series=fit.series)
+        return words(fit.no_fit, series=words.name(fit.series))
     if fit.no_fit is NoFit.NOT_COMPARABLE:
         first, second = fit.unlike or ("", "")
-        head = words(fit.no_fit, series=fit.series, first=first, second=second)
+        head = words(fit.no_fit, series=words.name(fit.series), first=words.name(first), second=words.name(second))
         return words.joined([head, _differences(fit.differences, words)])
     items = words(training_items_of(score_info(fit.score)))
     if fit.model is Curve.POWER_LAW:
@@ -139,7 +221,7 @@ def _power_law(fit: Fit, words: Language, items: str) -> str:
     score, bound = words.score(fit.score).in_sentence, fit.parameters["exponent"].interval
     return words(
         Curve.POWER_LAW,
-        series=fit.series,
+        series=words.name(fit.series),
         fitted=words("Fit.logarithm", score=score) if name.per_tokenizer else score,
         offset=f"{fit.parameters['offset'].value:.2f}",
         mark="-" if name.sign > 0 else "+",
@@ -163,12 +245,12 @@ def _line(fit: Fit, words: Language) -> str:
         end = words("Fit.line_of_logarithms" if name.per_tokenizer else "Fit.line")
     else:
         end = words("Fit.no_fall" if name.better is Better.LOWER else "Fit.no_growth")
-    return words(Curve.LOG_LINEAR, series=fit.series, change=change, end=end)
+    return words(Curve.LOG_LINEAR, series=words.name(fit.series), change=change, end=end)
 
 
 @say.register
 def _(front: Front, words: Language) -> str:
-    best = words.listed([f"{point.cell} ({point.share:.0%})" for point in front.points if point.on_front])
+    best = words.listed([f"{words.name(point.cell)} ({point.share:.0%})" for point in front.points if point.on_front])
     parts = [words("Front", score=words.score(front.score).in_sentence, unit=words(front.unit), cells=best)]
     if front.left_out:
         parts.append(words("Front.left_out", cells=words.listed(front.left_out)))
@@ -177,7 +259,7 @@ def _(front: Front, words: Language) -> str:
 
 @say.register
 def _(step: Step, words: Language) -> str:
-    sizes = f"{step.series} {step.sizes[0]} → {step.sizes[1]}"
+    sizes = f"{words.name(step.series)} {step.sizes[0]} → {step.sizes[1]}"
     if step.gain is None or step.interval is None or step.p_holm is None:
         return words.joined([words("Step.not_comparable", sizes=sizes), _differences(step.differences, words)])
     price = ""
@@ -203,8 +285,8 @@ def _(refusals: Refusals, words: Language) -> str:
             words(
                 "Refusals" if refusals.count > 1 else "Refusals.one",
                 count=refusals.count,
-                first=first.first,
-                second=first.second,
+                first=words.name(first.first),
+                second=words.name(first.second),
             ),
             compared_text(first, words),
             words("Refusals.others") if refusals.count > 1 else "",
@@ -248,102 +330,6 @@ def _(group: GroupName, words: Language) -> str:
     return " · ".join(filter(None, (group.study, group.model, group.corpus, n, test, group.evaluation)))
 
 
-@say.register
-def _(note: NoStatistics, words: Language) -> str:
-    flaw = note.flaw
-    return words(
-        flaw.kind,
-        cell=note.cell,
-        run=flaw.run,
-        found=f"{flaw.found:,}",
-        expected=f"{flaw.expected:,}",
-        other=flaw.other,
-        score=words.score(flaw.score).in_sentence,
-    )
-
-
-@say.register
-def _(note: NotMeasured, words: Language) -> str:
-    return words("NotMeasured", score=words.score(note.score).title, cells=words.listed(note.cells))
-
-
-@say.register
-def _(note: TrainedOnce, words: Language) -> str:
-    return words("TrainedOnce", cells=words.listed(note.cells))
-
-
-@say.register
-def _(note: Cut, words: Language) -> str:
-    return words(note.kind, share=_range(note.low, note.high), cells=words.listed(note.cells))
-
-
-@say.register
-def _(note: Disturbed, words: Language) -> str:
-    return words("Disturbed", share=_range(note.low, note.high), cells=words.listed(note.cells))
-
-
-@say.register
-def _(note: OtherBatches, words: Language) -> str:
-    parts = [
-        words(
-            "Batches.again" if part.gradient_checkpointing else "Batches.kept",
-            micro_batch=part.micro_batch,
-            cells=words.listed(part.cells),
-        )
-        for part in note.parts
-    ]
-    return words("OtherBatches", parts=words("Batches.between").join(parts))
-
-
-@say.register
-def _(note: Skipped, words: Language) -> str:
-    return words("Skipped", share=_range(note.low, note.high), cells=words.listed(note.cells))
-
-
-def _range(low: float, high: float) -> str:
-    # Rounded up, since no share here is 0.
-    first, last = (f"{max(share, 0.001):.1%}" for share in (low, high))
-    return first if first == last else f"{first}–{last}"
-
-
-@say.register
-def _(note: Capped, words: Language) -> str:
-    names = [words.score(score).in_sentence for score in note.scores]
-    return words(
-        "Capped",
-        cells=f"{note.cells:,}",
-        compared=note.compared,
-        pairs=note.pairs,
-        score=names[0],
-        scores=words.between_names.join(names),
-    )
-
-
-@say.register
-def _(note: CellsCut, words: Language) -> str:
-    return words("CellsCut", group=say(note.group, words), shown=note.shown, count=note.count)
-
-
-_AsTheyAre = (
-    PickedOfMany
-    | GroupsCut
-    | RunsCut
-    | NoAnswers
-    | NoPredictions
-    | AnswersOfCells
-    | LowestSeed
-    | QuestionsDrawn
-    | TextsCut
-)
-
-
-@say.register
-def _(note: _AsTheyAre, words: Language) -> str:
-    """Notes whose values are inserted unchanged."""
-    values = {name: f"{value:,}" if isinstance(value, int) else value for name, value in vars(note).items()}
-    return words(type(note).__name__, **values)
-
-
 def compared_text(comparison: Comparison, words: Language) -> str:
     """Return why two cells do not compare, or the basis of the finding; empty if neither cell was trained."""
     if comparison.verdict is Finding.NOT_COMPARABLE:
@@ -367,7 +353,7 @@ def _differences(differences: Sequence[Difference], words: Language) -> str:
 
 
 def _difference(difference: Difference, words: Language) -> str:
-    name = words(difference.what) if isinstance(difference.what, Fact) else difference.what
+    name = words(difference.what) if isinstance(difference.what, Fact) else words.setting(difference.what)
     if not difference.first and not difference.second:
         return name
     first, second = (

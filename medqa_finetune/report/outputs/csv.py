@@ -22,7 +22,7 @@ COMPARISON_COLUMNS = (
 SCORE_COLUMNS = ("cell", "score", "value", "low", "high", "n", "seeds", "sd")
 # Columns that runs of one cell share.
 SHARED = (
-    "study", "cell", "method", "data", "train_size", "model", "corpus", "evaluation", "n_test", "test_sha256",
+    "study", "cell", "label", "method", "data", "train_size", "model", "corpus", "evaluation", "n_test", "test_sha256",
     "signature",
 )  # fmt: skip
 COSTS = ("train_seconds", "peak_vram_gib", "peak_rss_gib")

@@ -1,8 +1,7 @@
 """Writes `report.md`: the verdict, the scores and the comparisons, every sentence in both languages."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from medqa_finetune.record.short_names import without_settings
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.base import FIGURES, Chart
 from medqa_finetune.report.messages import label, reason, score_title, text
@@ -15,13 +14,13 @@ from medqa_finetune.report.verdict import Verdict
 
 def as_markdown(analysis: Analysis) -> str:
     """Format the analysis as Markdown, every sentence in both languages."""
-    how = text(analysis.settings)
-    parts = [f"{how.en}\n\n{how.zh}"]
-    parts += [part for verdict in analysis.verdicts for part in _verdict_markdown(verdict)]
+    labels, how = analysis.labels, text(analysis.settings)
+    parts = [f"**{each.en}**\n\n**{each.zh}**" for each in map(_escaped, map(text, analysis.unfinished))]
+    parts += [part for verdict in analysis.verdicts for part in _verdict_markdown(verdict, labels)]
     shown = _shown(analysis)
     rows = [
         [
-            each.cell,
+            labels.get(each.cell, each.cell),
             score_title(each.score).en,
             f"{each.value:.2f}",
             span(each.interval.low, each.interval.high),
@@ -35,7 +34,8 @@ def as_markdown(analysis: Analysis) -> str:
     header = [*map(_heading, ("cell", "score", "value", "interval")), "n", _heading("seeds"), "sd"]
     parts += [_section("scores"), _table(header, rows), _section("comparisons"), _comparisons_markdown(analysis)]
     if analysis.notes:
-        parts += [_section("notes"), _bullets(map(text, analysis.notes))]
+        parts += [_section("notes"), _bullets(text(note, labels) for note in analysis.notes)]
+    parts += [_section("how"), f"{how.en}\n\n{how.zh}"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -79,30 +79,29 @@ def _shown(analysis: Analysis) -> set[str]:
     return {*headline_columns(), *(verdict.score for verdict in analysis.verdicts)}
 
 
-def _verdict_markdown(verdict: Verdict) -> Iterator[str]:
-    shared = verdict.shared_settings
+def _verdict_markdown(verdict: Verdict, labels: Mapping[str, str]) -> Iterator[str]:
     yield f"## {_cell(verdict.title)}"
-    if shared:
-        yield _both(_escaped(label("terminal.shared", settings=", ".join(shared))))
-    for sentence in map(_escaped, (_brief(text(verdict.advice), shared), text(verdict.caution))):
+    for sentence in map(_escaped, (text(verdict.advice, labels), text(verdict.caution))):
         yield f"**{sentence.en}**\n\n**{sentence.zh}**"
-    for name, outcomes in (("steps", verdict.steps), ("fits", verdict.fit), ("fronts", verdict.pareto)):
-        sentences = dict.fromkeys(_brief(text(outcome), shared) for outcome in outcomes)
+    parts = (
+        ("sizes", verdict.sizes),
+        ("choices", verdict.choices),
+        ("steps", verdict.steps),
+        ("fits", verdict.fit),
+        ("fronts", verdict.pareto),
+    )
+    for name, outcomes in parts:
+        sentences = dict.fromkeys(text(outcome, labels) for outcome in outcomes)
         if sentences:
             yield f"#{_section(name)}"
             yield _bullets(sentences)
 
 
-def _brief(words: Text, shared: Sequence[str]) -> Text:
-    """Remove the settings that all names share from sentences."""
-    return Text(without_settings(words.en, shared), without_settings(words.zh, shared))
-
-
 def _comparisons_markdown(analysis: Analysis) -> str:
     rows = [
         [
-            each.first,
-            each.second,
+            analysis.labels.get(each.first, each.first),
+            analysis.labels.get(each.second, each.second),
             score_title(each.score).en,
             each.axis,
             _amount(each),

@@ -14,7 +14,7 @@ from medqa_finetune.log import visible
 from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.grouping import tables_of
-from medqa_finetune.report.messages import label, text
+from medqa_finetune.report.messages import Outcome, label, text
 from medqa_finetune.report.outputs.benchmarks import HEADER, benchmarks_table
 from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import in_order, is_benchmark, signatures
@@ -53,19 +53,27 @@ def runs_as_text(runs: Sequence[Run]) -> str:
 
 
 def _table(runs: Sequence[Run]) -> Iterator[str]:
-    names = [visible(run.place) for run in runs]
-    trained = [name for name, run in zip(names, runs, strict=True) if run.trains]
-    shared = shared_settings(trained, names) if max(map(len, names), default=0) > RUN_WIDTH else []
+    places = [visible(run.place) for run in runs]
+    trained = [place for place, run in zip(places, runs, strict=True) if run.trains]
+    shared = shared_settings(trained, places)
     if shared:
         yield from textwrap.wrap(f"All that train: {', '.join(shared)}", WIDTH)
+    seeds = Counter(run.values.get("label") for run in runs)
+    names = [_name(run, several=seeds[run.values.get("label")] > 1) for run in runs]
     figures = [SIZE, *_scores(runs), *COSTS]
     header = ["run", "status", *(heading for heading, _, _ in figures)]
-    shown = short_names([without_settings(name, shared) for name in names], RUN_WIDTH)
+    shown = short_names(names, RUN_WIDTH)
     rows = [
         [name, str(run.values["status"]), *(_figure(run, column, digits) for _, column, digits in figures)]
         for name, run in zip(shown, runs, strict=True)
     ]
     yield aligned_table(header, rows, left=["run", "status"])
+
+
+def _name(run: Run, *, several: bool) -> str:
+    """Return what a run is called; with its seed, where several runs would be called the same."""
+    label = visible(str(run.values.get("label") or run.place))
+    return f"{label} seed {run.known.seed}" if several and run.record is not None else label
 
 
 def _scores(runs: Sequence[Run]) -> list[Figure]:
@@ -103,33 +111,38 @@ def benchmarks_as_text(frame: pd.DataFrame) -> str:
 
 
 def analysis_as_text(analysis: Analysis) -> str:
-    """Format the verdict in English, and the advice also in Chinese, in lines of at most 118 columns."""
-    notes = [text(note).en for note in analysis.notes]
+    """Format the answer in English, advice also in Chinese, in lines of at most 118 columns; then how it was got."""
+    unfinished = [text(each) for each in analysis.unfinished]
+    blocks = ["\n".join(_wrapped(words) for each in unfinished for words in (each.en, each.zh))] if unfinished else []
+    notes = [text(note, analysis.labels).en for note in analysis.notes]
     if not analysis.scores:
-        return "\n".join(map(_wrapped, notes))
-    blocks = [_wrapped(text(analysis.settings).en)]
+        return "\n\n".join([*blocks, *map(_wrapped, notes)])
     blocks += ["\n".join(_verdict_lines(analysis, verdict)) for verdict in analysis.verdicts]
     # Printed once, since there is one verdict per evaluation.
     for caution in dict.fromkeys(verdict.caution for verdict in analysis.verdicts):
         blocks.append(f"{_wrapped(text(caution).en)}\n{_wrapped(text(caution).zh)}")
     if notes:
         blocks.append("\n".join(_wrapped(label("terminal.note", note=note).en) for note in notes))
+    blocks.append(_wrapped(text(analysis.settings).en))
     return "\n\n".join(blocks)
 
 
 def _verdict_lines(analysis: Analysis, verdict: Verdict) -> Iterator[str]:
-    # Scores that are not comparable for the same reason share one line.
-    outcomes = list(dict.fromkeys(text(step).en for step in verdict.steps))
-    outcomes += [text(fit).en for fit in verdict.fit if fit.score == verdict.score]
-    outcomes += [text(front).en for front in verdict.pareto if front.score == verdict.score]
     refusals = _refusals(analysis, verdict)
-    outcomes += [text(refusals).en] if refusals is not None else []
-    advice, shared = text(verdict.advice), verdict.shared_settings
+    outcomes: list[Outcome] = [*verdict.choices, *verdict.sizes]
+    rest: list[Outcome] = [*verdict.steps, *(fit for fit in verdict.fit if fit.score == verdict.score)]
+    rest += [front for front in verdict.pareto if front.score == verdict.score]
+    rest += [] if refusals is None else [refusals]
+    advice = text(verdict.advice, analysis.labels)
     yield f"== {verdict.title}"
-    if shared:
-        yield _wrapped(label("terminal.shared", settings=", ".join(shared)).en)
-    for sentence in (*outcomes, "", advice.en, advice.zh):
-        yield _wrapped(without_settings(sentence, shared))
+    yield _wrapped(advice.en)
+    yield _wrapped(advice.zh)
+    for part in (outcomes, rest):
+        # Scores that are not comparable for the same reason share one line.
+        lines = dict.fromkeys(text(outcome, analysis.labels).en for outcome in part)
+        if lines:
+            yield ""
+        yield from map(_wrapped, lines)
 
 
 def _refusals(analysis: Analysis, verdict: Verdict) -> Refusals | None:

@@ -1,6 +1,6 @@
 """Compares every pair of cells in one score: comparability, difference and significance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby
 
@@ -26,6 +26,7 @@ from medqa_finetune.report.stats.intervals import (
 from medqa_finetune.report.stats.samples import CellSamples
 
 Samples = Sequence[Sample]
+NOT_CHOSEN: Mapping[str, frozenset[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,21 @@ class ScoreResults:
     comparisons: tuple[Comparison, ...]
 
 
-def compare_all(cells: Sequence[CellSamples], score: str, settings: Settings) -> ScoreResults:
-    """Compute one score of all cells, and compare all pairs; Holm's correction covers the comparable pairs."""
+def compare_all(
+    cells: Sequence[CellSamples], score: str, settings: Settings, chosen: Mapping[str, frozenset[str]] = NOT_CHOSEN
+) -> ScoreResults:
+    """Compute one score of all cells, and compare all pairs; Holm's correction covers the comparable pairs.
+
+    Args:
+        cells: Samples of each cell.
+        score: Name of the score.
+        settings: How intervals and p values are computed.
+        chosen: By cell, settings that were chosen by validation loss (`choice.Chosen.keys`).
+    """
     having = [each for each in cells if score in each.samples]
     resampled = {each.cell: each for each in resample_scores(having, score, settings)}
     pairs = list(combinations(having, 2))
-    obstacles = [_obstacles(first, second, score) for first, second in pairs]
+    obstacles = [_obstacles(first, second, score, chosen) for first, second in pairs]
     fair = [pair for pair, found in zip(pairs, obstacles, strict=True) if not found]
     tested = {
         (first.cell.name, second.cell.name): found
@@ -87,9 +97,12 @@ def resample_scores(cells: Sequence[CellSamples], score: str, settings: Settings
     return found
 
 
-def _obstacles(first: CellSamples, second: CellSamples, score: str) -> tuple[Difference, ...]:
+def _obstacles(
+    first: CellSamples, second: CellSamples, score: str, chosen: Mapping[str, frozenset[str]]
+) -> tuple[Difference, ...]:
     """Return why two cells may not be compared; nothing where they may."""
-    found = unfair(first.cell, second.cell, score)
+    both = chosen.get(first.cell.name, frozenset()) & chosen.get(second.cell.name, frozenset())
+    found = unfair(first.cell, second.cell, score, both)
     if not found and not first.same_questions(second):
         return (Difference(Fact.ANSWERED),)
     return found

@@ -1,16 +1,16 @@
 """Relates scores to costs: Pareto fronts, and the gain and cost of each step up in data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
+from medqa_finetune.config.size_names import size_name
 from medqa_finetune.report.comparability import signatures_of, unfair_costs, unfair_times
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Resampled, Settings, mean_draws
-from medqa_finetune.report.stats.scaling import series_of
 from medqa_finetune.report.verdict import Cost, Front, Machine, ParetoPoint, Step, Unit
 
 
@@ -43,15 +43,17 @@ def fronts_of(cells: Sequence[Cell], resampled: dict[str, Resampled], score: str
     ]
 
 
-def steps_of(cells: Sequence[Cell], comparisons: Sequence[Comparison], score: str, settings: Settings) -> list[Step]:
-    """Return the step from each data size to the next, for one score."""
+def steps_of(
+    series: Mapping[str, Sequence[Cell]], comparisons: Sequence[Comparison], score: str, settings: Settings
+) -> list[Step]:
+    """Return the step from each data size of a series (`scaling.series_of`) to the next, for one score."""
     found = {frozenset((each.first, each.second)): each for each in comparisons if each.score == score}
     steps = []
-    for series, group in series_of(cells).items():
+    for name, group in series.items():
         for first, second in pairwise(group):
             comparison = found.get(frozenset((first.name, second.name)))
             if comparison is not None:
-                steps.append(_step(series, (first, second), comparison, settings))
+                steps.append(_step(name, (first, second), comparison, settings))
     return steps
 
 
@@ -128,7 +130,7 @@ def _step(series: str, cells: tuple[Cell, Cell], comparison: Comparison, setting
         series=series,
         first=first.name,
         second=second.name,
-        sizes=(first.first.data, second.first.data),
+        sizes=(size_name(first.first.data, first.train_size), size_name(second.first.data, second.train_size)),
         score=comparison.score,
         gain=None if gain is None else sign * gain,
         interval=bound if bound is None or sign == 1 else Interval(-bound.high, -bound.low),

@@ -9,7 +9,7 @@ A perplexity, the exponential of a mean loss, is fitted by its logarithm, so tha
 clipped to the limits of the score.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -64,11 +64,16 @@ class _Fitted:
         )
 
 
-def series_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Group trained cells that differ only in the number of examples, by ascending size, under the series' name."""
+def series_of(cells: Sequence[Cell], chosen: Set[str] = frozenset()) -> dict[str, list[Cell]]:
+    """Group trained cells that differ only in the number of examples, by ascending size, under the series' name.
+
+    Args:
+        cells: Cells of a family.
+        chosen: Settings that were chosen for every size on its own, and so may differ.
+    """
     grouped: dict[str, list[Cell]] = {}
     for cell in sorted((cell for cell in cells if cell.trains), key=lambda cell: cell.train_size):
-        settings = sorted((k, v) for k, v in cell.settings.items() if not k.startswith("data."))
+        settings = sorted((k, v) for k, v in cell.settings.items() if not k.startswith("data.") and k not in chosen)
         grouped.setdefault(repr((cell.first.method, cell.first.model, settings)), []).append(cell)
     names: dict[str, list[Cell]] = {}
     for group in grouped.values():

@@ -46,7 +46,7 @@ def test_cells_are_runs_that_differ_in_their_seed(tmp_path: Path) -> None:
     records = [record("none"), *(record("lora", data, seed) for data in ("20k", "50k") for seed in (2, 0, 1))]
     cells = group_of(tmp_path, *records).cells
     assert [(cell.name, cell.label, cell.train_size, len(cell.runs)) for cell in cells] == [
-        ("none", "untuned base", 0, 1), ("lora_20k", "lora 20k", 20000, 3), ("lora_50k", "lora 50k", 50000, 3)
+        ("none", "untuned base", 0, 1), ("lora_20k", "LoRA 20k", 20000, 3), ("lora_50k", "LoRA 50k", 50000, 3)
     ]  # fmt: skip
     assert [run.known.seed for run in cells[1].runs] == [0, 1, 2]
     assert cells[1].mean("rougeL") == pytest.approx(24.5)

@@ -57,10 +57,10 @@ def test_both_pictures_are_written_whole_and_sharp(tmp_path: Path) -> None:
 def test_lines_per_method_with_the_base_across(tmp_path: Path) -> None:
     rouge, bleu = drawn_axes(data_scale_figure(given(*groups(tmp_path, *matrix()))))
     lines = {line.get_label(): line for line in rouge.get_lines()}
-    assert set(lines) == {"lora", "qlora", "untuned base"}
+    assert set(lines) == {"LoRA", "QLoRA", "untuned base"}
     # Methods stand a little apart, so that their intervals do not overlap.
-    assert list(lines["lora"].get_xdata()) == pytest.approx(list(SIZES.values()), rel=0.05)
-    assert list(lines["lora"].get_ydata()) == pytest.approx([24.35, 25.95, 27.55])
+    assert list(lines["LoRA"].get_xdata()) == pytest.approx(list(SIZES.values()), rel=0.05)
+    assert list(lines["LoRA"].get_ydata()) == pytest.approx([24.35, 25.95, 27.55])
     assert set(lines["untuned base"].get_ydata()) == {18.1}
     assert (rouge.get_xscale(), bleu.get_xscale()) == ("log", "log")
     assert list(rouge.get_xticks()) == list(SIZES.values())
@@ -69,7 +69,7 @@ def test_lines_per_method_with_the_base_across(tmp_path: Path) -> None:
 def test_missing_cells_are_marked_and_named(tmp_path: Path) -> None:
     records = [*matrix()[:5], failed("qlora", "50k")]
     group = group_of(tmp_path, *records)
-    assert "qlora_50k (failed)" in group.names.caption
+    assert "QLoRA 50k (failed)" in group.names.caption
     crosses = [line for line in drawn_axes(data_scale_figure(given(group)))[0].get_lines() if line.get_marker() == "x"]
     # The cell that failed, and the one that nobody started.
     assert sorted(line.get_xdata()[0] for line in crosses) == [50000, 100000]
@@ -130,7 +130,7 @@ def test_a_bar_says_its_number(tmp_path: Path, rouge: float, written: str) -> No
 
 def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
     group = group_of(tmp_path, *[record("lora", data, seed) for data in SIZES for seed in (0, 1, 2)])
-    assert group.entries == ["lora"]
+    assert group.entries == ["LoRA"]
     assert "Mean over seeds" in group.names.caption
     line = drawn_axes(data_scale_figure(given(group)))[0].get_lines()[0]
     assert list(line.get_ydata()) == pytest.approx([24.5, 26.1, 27.7])
@@ -149,7 +149,7 @@ def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
 )
 def test_what_does_not_compare_is_not_in_one_panel(tmp_path: Path, changes: dict[str, Any]) -> None:
     found = groups(tmp_path, record("lora", "20k"), record("qlora", "20k", **changes))
-    assert [group.entries for group in found] in ([["lora"], ["qlora"]], [["qlora"], ["lora"]])
+    assert [group.entries for group in found] in ([["LoRA"], ["QLoRA"]], [["QLoRA"], ["LoRA"]])
     assert len({group.names.title for group in found}) == 2 or changes.get("evaluation")
     assert len(data_scale_figure(given(*found)).subfigs) == 2
 
@@ -168,7 +168,7 @@ def test_variants_have_their_own_entry_and_shared_settings_none(tmp_path: Path) 
         record("lora", name[5:8], name=name, identity=str(place), seed=place) for place, name in enumerate(names)
     ]
     group = group_of(tmp_path, *records)
-    assert group.entries == ["lora", "lora (method.rank=8)"]
+    assert group.entries == ["LoRA", "LoRA rank 8"]
 
 
 def test_copies_of_a_run_count_once(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_filtering_predictions(page: Opened) -> None:
     # Each of the seven cells has an answer of nothing and one of blanks, each at a place of its own.
     assert 2 <= count(page) <= 12
     page.page.select_option("#show", "all")
-    page.page.select_option("#of", label="lora 20k")
+    page.page.select_option("#of", label="LoRA 20k")
     page.page.fill("#most", "10")
     assert 40 < count(page) < 200
     assert all(mean <= 10 for mean in means(page))
@@ -138,7 +138,7 @@ def test_filtering_predictions(page: Opened) -> None:
 
 def test_cells_are_hidden_and_pages_turned(page: Opened) -> None:
     assert page.page.locator(".item").first.locator(".row").count() == 8
-    page.page.get_by_label("qlora 20k", exact=True).uncheck()
+    page.page.get_by_label("QLoRA 20k", exact=True).uncheck()
     assert page.page.locator(".item").first.locator(".row").count() == 7
     assert page.page.locator("#previous").is_disabled()
     first = page.page.locator(".item .id bdi").first.inner_text()

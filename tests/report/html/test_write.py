@@ -191,7 +191,7 @@ def test_runs_without_predictions_or_log(tmp_path: Path) -> None:
         path.unlink()
     page, elements = reread(tmp_path, NOTHING)
     assert data_of(elements) == [{"cells": [], "scores": [], "items": []}]
-    assert text(NoPredictions("lora 20k")).en in page
+    assert text(NoPredictions("LoRA 20k")).en in page
 
 
 @pytest.mark.usefixtures("blank")

@@ -108,7 +108,7 @@ def test_the_page_has_no_mean_over_some_of_the_seeds(tmp_path: Path) -> None:
     group = group_of(tmp_path, *runs, record("none"))
     headings, rows = results_of(group.cells, analyse([], Settings()))
     places = {heading.en: place for place, heading in enumerate(headings[1:])}
-    lora = next(row for row in rows if row.label.en.startswith("lora"))
+    lora = next(row for row in rows if row.label.en.startswith("LoRA"))
     assert lora.values[places["our_task/acc"]].text == "0.300"
     assert lora.values[places[TEXT]].text == "–"
 

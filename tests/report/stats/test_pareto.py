@@ -7,6 +7,7 @@ from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Resampled, Settings
 from medqa_finetune.report.stats.pareto import explained, fronts_of, pairs_tested, steps_of, undominated
+from medqa_finetune.report.stats.scaling import series_of
 from medqa_finetune.report.verdict import Cost, Machine, Unit
 from tests.report.made import cell
 
@@ -93,7 +94,7 @@ def sizes() -> list[Cell]:
 @pytest.mark.parametrize("turned", [False, True])
 def test_steps_have_what_more_data_buys_and_costs(turned: bool) -> None:
     pair = compared("lora_50k", "lora_20k", -0.8) if turned else compared("lora_20k", "lora_50k", 0.8)
-    one, other = steps_of(sizes(), [pair, compared("lora_50k", "lora_100k", None)], "rougeL", SETTINGS)
+    one, other = steps_of(series_of(sizes()), [pair, compared("lora_50k", "lora_100k", None)], "rougeL", SETTINGS)
     assert (one.series, one.first, one.second, one.sizes) == ("lora", "lora_20k", "lora_50k", ("20k", "50k"))
     assert (one.gain, one.interval) == (0.8, Interval(pytest.approx(0.2), pytest.approx(1.4)))  # type: ignore[arg-type]
     assert (one.verdict, one.p_holm, one.machine) == (Finding.DIFFERENT, 0.01, Machine.GPU)
@@ -104,7 +105,7 @@ def test_steps_have_what_more_data_buys_and_costs(turned: bool) -> None:
 
 def test_a_step_between_machines_has_no_price() -> None:
     cells = [cell("lora", 20_000), cell("lora", 50_000, micro_batch=1)]
-    (step,) = steps_of(cells, [compared("lora_20k", "lora_50k", 0.8)], "rougeL", SETTINGS)
+    (step,) = steps_of(series_of(cells), [compared("lora_20k", "lora_50k", 0.8)], "rougeL", SETTINGS)
     assert (step.hours, step.money, step.gain) == (None, None, 0.8)
 
 
@@ -114,7 +115,7 @@ def test_the_first_step_that_the_correction_alone_keeps_from_being_different_say
         compared("lora_50k", "lora_100k", 0.8, Finding.NONE_SHOWN),
         compared("lora_20k", "lora_100k", None),
     ]
-    steps = steps_of(sizes(), comparisons, "rougeL", SETTINGS)
+    steps = steps_of(series_of(sizes()), comparisons, "rougeL", SETTINGS)
     assert [step.uncorrected for step in explained(steps, comparisons)] == [None, 2]
     assert pairs_tested(comparisons, "rougeL") == 2
     twice = explained([*steps, steps[1]], comparisons)

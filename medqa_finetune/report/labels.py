@@ -1,0 +1,191 @@
+"""Short names of runs and cells for readers: method, size, and settings in which they differ (`LoRA n300 lr 1e-4`).
+
+Names of folders spell out every setting that is not a default; labels leave out what all runs that train share.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from medqa_finetune.config.checks import FOLDER_NAME_BYTES
+from medqa_finetune.config.identity import flatten
+from medqa_finetune.config.size_names import size_name
+from medqa_finetune.report.runs import Run
+
+METHODS = {
+    "none": "untuned base",
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "qlora_8bit": "QLoRA 8-bit",
+    "pissa": "PiSSA",
+}
+# Where the last part of the key would be too long, or say too little.
+SETTINGS = {
+    "train.learning_rate": "lr",
+    "train.batch_size": "batch",
+    "train.max_steps": "steps",
+    "train.warmup_ratio": "warm-up",
+    "train.max_gradient_norm": "clip",
+    "method.target_modules": "targets",
+    "method.double_quantization": "double",
+    "method.loraplus_ratio": "LoRA+",
+    "data.split_seed": "split",
+    "data.near_duplicate_threshold": "near-duplicates",
+}
+# Parts of a run's name that are shown as an axis, a dot, a panel or the size.
+SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=", "data.scale=")
+# A shortened name ends in a digest; a character that does not fit whole (up to four bytes) is left out.
+DIGEST, CHARACTER_BYTES = re.compile(r"[0-9a-f]{8}"), 4
+# Beginnings that are equal up to here would be cut to the same in a legend.
+SURELY_SHOWN = 21
+SEED_IN_NAME = re.compile(r"__seed=-?\d+(?=__|$)")
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a run's cell is called.
+
+    Attributes:
+        entry: Its method, with the settings in which it differs from other runs, e.g. `LoRA lr 1e-4`.
+        short: The same with its size, `LoRA n300 lr 1e-4`; unique among the cells of a study, corpus and model.
+        whole: Unique among all cells: with the model, study or corpus, where these are needed.
+    """
+
+    entry: str
+    short: str
+    whole: str
+
+
+def method_label(method: str) -> str:
+    """Return a method as people write it; a method of one's own as it is called."""
+    return METHODS.get(method, method)
+
+
+def labels_of(runs: Sequence[Run], cells: Sequence[str | None]) -> list[Label]:
+    """Return the label of every run, in order; runs of one cell share it.
+
+    Args:
+        runs: Runs of any studies, done or not.
+        cells: Name of each run's cell; None for one that has none yet.
+    """
+    keys = [cell or SEED_IN_NAME.sub("", run.place) for run, cell in zip(runs, cells, strict=True)]
+    scopes: dict[tuple[str, ...], list[int]] = {}
+    for place, run in enumerate(runs):
+        scopes.setdefault(_scope(run), []).append(place)
+    entries, short = [""] * len(runs), [""] * len(runs)
+    for places in scopes.values():
+        for place, (method, settings) in zip(places, _entries([runs[place] for place in places]), strict=True):
+            run = runs[place]
+            size = run.values.get("train_size")
+            data = size_name(str(run.values.get("data") or ""), size) if size != 0 else ""
+            entries[place] = " ".join(filter(None, (method, settings)))
+            short[place] = " ".join(filter(None, (method, data, settings)))
+        own = {place: (short[place], str(runs[place].values.get("model"))) for place in places}
+        for place in _doubtful(own, keys):
+            short[place] = keys[place].rpartition("/")[2]
+    whole = dict(enumerate(short))
+    for column in ("model", "study", "corpus"):
+        for place in _doubtful(whole, keys):
+            more = runs[place].values.get(column)
+            whole[place] += f" ({more})" if more else ""
+    for place in _doubtful(whole, keys):
+        whole[place] = keys[place]
+    return [Label(*parts) for parts in zip(entries, short, whole.values(), strict=True)]
+
+
+def _scope(run: Run) -> tuple[str, ...]:
+    return (run.study, *(str(run.values.get(column) or "") for column in ("corpus", "task")))
+
+
+def _doubtful(labels: Mapping[int, object], keys: Sequence[str]) -> list[int]:
+    """Return the places whose label another cell has as well."""
+    cells: dict[object, set[str]] = {}
+    for place, label in labels.items():
+        cells.setdefault(label, set()).add(keys[place])
+    return [place for place, label in labels.items() if len(cells[label]) > 1]
+
+
+def _entries(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Return each run's method, and the settings in which it differs from other runs, rare ones first."""
+    parts = _apart(runs)
+    keys = {part.partition("=")[0] for own in parts for part in own if "=" in part}
+    shared = Counter(map(setting_label, keys))
+    values = {part: _value(part.partition("=")[2]) for own in parts for part in own}
+    # Values that are rounded to the same text are shown whole.
+    rounded = Counter((part.partition("=")[0], value) for part, value in values.items())
+
+    def said(part: str) -> str:
+        key, equals, value = part.partition("=")
+        if not equals:
+            return part
+        name = setting_label(key) if shared[setting_label(key)] == 1 else key
+        return f"{name} {values[part] if rounded[key, values[part]] == 1 else value}"
+
+    methods = [method_label(str(run.values.get("method") or run.name)) for run in runs]
+    return _numbered([(method, " ".join(map(said, own))) for method, own in zip(methods, parts, strict=True)])
+
+
+def _apart(runs: Sequence[Run]) -> list[list[str]]:
+    """Return each run's `key=value` parts that not all runs that train share."""
+    parts = [[part for part in parts_of(run.name) if not part.startswith(SHOWN_OTHERWISE)] for run in runs]
+    tuned = [own for own, run in zip(parts, runs, strict=True) if run.trains]
+    common = Counter(part for own in tuned for part in set(own))
+    apart = [
+        sorted((part for part in own if common[part] < len(tuned)), key=lambda part: common[part]) for own in parts
+    ]
+    varied: dict[object, set[str]] = {}
+    for run, own in zip(runs, apart, strict=True):
+        varied.setdefault(run.values.get("method"), set()).update(part.partition("=")[0] for part in own if "=" in part)
+    for run, own in zip(runs, apart, strict=True):
+        if run.trains and run.record is not None:
+            # The default of a setting that other runs vary is not in the name.
+            settings = flatten(run.record.config)
+            lacking = varied[run.values.get("method")] - {part.partition("=")[0] for part in own}
+            own += [f"{key}={settings[key]}" for key in sorted(lacking) if key in settings]
+    return apart
+
+
+def parts_of(name: str) -> list[str]:
+    """Return the settings in a run's name; in a shortened name, the digest replaces the truncated part."""
+    # From the right, since the truncated part may end in half of a separator.
+    head, _, digest = name.rpartition("__")
+    if len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - CHARACTER_BYTES and DIGEST.fullmatch(digest):
+        return [*head.split("__")[1:-1], f"#{digest}"]
+    return name.split("__")[1:]
+
+
+def setting_label(key: str) -> str:
+    """Return the short name of a setting, e.g. `lr`."""
+    return SETTINGS.get(key, key.rpartition(".")[2].replace("_", " "))
+
+
+def _value(text: str) -> str:
+    """Return a value as people write it: `1e-4` for 0.0001, `0.05` and whole numbers as they are."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return value_label(number)
+
+
+def value_label(number: float) -> str:
+    """Return a number in a label, of three significant digits: `1e-4`, `0.05`, `8`."""
+    if (number and abs(number) < 0.01) or abs(number) >= 1e6:
+        digits, _, exponent = f"{number:.2e}".partition("e")
+        return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{number:g}" if number == round(number) else f"{number:.3g}"
+
+
+def _numbered(entries: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Number entries whose beginning, which is all that a legend always shows, is the same."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for entry in sorted(set(entries)):
+        alike.setdefault(" ".join(entry)[:SURELY_SHOWN], []).append(entry)
+    numbered = {
+        entry: (entry[0], f"#{number} {entry[1]}".strip())
+        for group in alike.values()
+        if len(group) > 1
+        for number, entry in enumerate(group, start=1)
+    }
+    return [numbered.get(entry, entry) for entry in entries]
