@@ -28,7 +28,7 @@ def table_of(group: Group) -> PaperTable:
 def test_the_best_is_bold_and_has_its_interval(tmp_path: Path) -> None:
     table = table_of(group_of(tmp_path, *matrix()))
     best = [(row.method, row.size, row.figures[0]) for row in table.rows if row.figures[0].best]
-    assert best == [("lora", "100k", Figure("27.55", "[20.00, 30.00]", best=True))]
+    assert best == [("LoRA", "100k", Figure("27.55", "[20.00, 30.00]", best=True))]
     assert [row.size for row in table.rows] == ["–", "20k", "50k", "100k", "20k", "50k", "100k"]
     assert [score for score, _ in table.signatures] == ["ROUGE-L", "BLEU"]
     assert "**27.55**" in tables_as_markdown([table])
@@ -75,7 +75,7 @@ def test_costs_are_not_measured_as_zero(tmp_path: Path) -> None:
 
 def test_cells_that_are_missing_are_named(tmp_path: Path) -> None:
     table = table_of(group_of(tmp_path, *matrix()[:6]))
-    assert any("qlora 100k" in note for note in table.notes)
+    assert any("QLoRA 100k" in note for note in table.notes)
 
 
 def test_latex_shows_names_as_they_are() -> None:
