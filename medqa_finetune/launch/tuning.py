@@ -18,7 +18,7 @@ from medqa_finetune.compat.hydra import outcome_of
 from medqa_finetune.config.compose import COMPOSITION_ERRORS
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.identity import flatten, training_settings
-from medqa_finetune.config.ranges import one_of
+from medqa_finetune.config.ranges import AUTO, one_of
 from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, MedQAError, RunError, brief
 from medqa_finetune.launch.launcher import LocalLauncher
 from medqa_finetune.launch.study import SAMPLERS, Study, Trial, check_optuna, propose
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # Settings that change what the validation loss is a mean over; losses of two values do not compare.
 NOT_COMPARED = ("model", "corpus", "profile", "data.scale", "data.validation_size", "data.split_seed",
                 "data.near_duplicate_threshold", "train.max_length")  # fmt: skip
+# Settings that say how many examples a validation has, where that is left to the size of the training.
+OF_VALIDATIONS = ("data", "data.train_size", "train", "train.epochs", "train.max_steps", "train.validations")
 # Settings of the training that no identity names: their effective values are there.
 SIZES = ("data.train_size",)
 
@@ -182,6 +184,12 @@ def _check_chosen(cell: "Cell", keys: Iterable[str]) -> None:
     if not method_of(method).trains_weights:
         problem = "trains nothing, and trials are chosen by their validation loss"
         raise ConfigError(Fault("conflict", problem, key="method", got=method.name, hint="Give method=lora."))
+    keys = list(keys)
+    samples = "train.validation_samples"
+    moved = [key for key in keys if key in OF_VALIDATIONS and cell.config.train.validation_samples == AUTO]
+    if moved:
+        problem = f"cannot be chosen by validation loss with {samples}=auto, which gives trials other examples"
+        raise ConfigError(*(Fault("conflict", problem, key=key, hint=f"Give {samples}=200.") for key in moved))
     single, used = flatten(dataclasses.asdict(cell.config)), {*training_settings(cell.settings), *SIZES}
     problem = f"cannot be chosen by validation loss, on which it has no effect with method={method.name}"
     unused = [key for key in keys if key in single and key not in used]

@@ -110,6 +110,7 @@ def test_study_without_finished_trial_fails(ended: list[float], monkeypatch: pyt
         (["train.max_length=128,256"], {}, "train.max_length"),
         (["evaluate.max_samples=1,2"], {}, "evaluate.max_samples"),
         (["threads=1,2"], {}, "threads"),
+        (["train.epochs=1,2", "train.validation_samples=auto"], {}, "train.epochs"),
         ([RATE], {"n_trials": 0}, "hydra.sweeper.n_trials"),
         ([RATE], {"sampler": "grid"}, "hydra.sweeper.sampler"),
     ],

@@ -97,6 +97,10 @@ TEXTS = {
     "cannot be chosen by validation loss: losses of two values do not compare": (
         "不能按验证损失选择：不同取值的损失不可比"
     ),
+    "cannot be chosen by validation loss with {samples}=auto, which gives trials other examples": (
+        "使用 {samples}=auto 时不能按验证损失选择：各次试验的验证样本会不同"
+    ),
+    "Give {samples}=200.": "请设置 {samples}=200。",
     "no setting is swept": "没有要搜索的设置",
     "Run `pip install 'medqa-finetune[optuna]'`, or sweep over single values: key=1,2,3.": (
         "请运行 `pip install 'medqa-finetune[optuna]'`，或逐一列出取值：key=1,2,3。"
