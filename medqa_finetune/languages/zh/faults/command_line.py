@@ -35,7 +35,7 @@ TEXTS = {
     "Download it with {command}.": "请用 {command} 下载。",
     "The same command continues where it stopped.": "再次运行同一命令即从断点继续。",
     "Try the other hub: {option}=huggingface.": "请试另一个网站：{option}=huggingface。",
-    "HF_HUB_OFFLINE forbids the network: unset HF_HUB_OFFLINE.": "HF_HUB_OFFLINE 禁止联网：请运行 unset HF_HUB_OFFLINE。",
+    "HF_HUB_OFFLINE forbids the network: unset HF_HUB_OFFLINE.": "HF_HUB_OFFLINE 禁止联网：请 unset HF_HUB_OFFLINE。",
     "HF_ENDPOINT names another address: unset HF_ENDPOINT, or give {option}.": (
         "HF_ENDPOINT 指向另一个地址：请运行 unset HF_ENDPOINT，或给出 {option}。"
     ),
@@ -45,6 +45,21 @@ TEXTS = {
     "nothing is named": "没有指明要下载什么",
     "Give model=NAME or corpus=NAME; see --help.": "请给出 model=名称 或 corpus=名称；见 --help。",
     "Download one after the other.": "请逐个下载。",
+    # Data
+    "Write this line into it: {line}.": "请在其中写入一行：{line}。",
+    "The first row is read as names of columns; if it is an example, put this line before it: {line}.": (
+        "第一行被当作列名；如果它是一条样本，请在它前面加一行：{line}。"
+    ),
+    "Give {sizes}, and data.scale=1 where a profile scales them.": (
+        "请给出 {sizes}；若配置档会缩放，再给出 data.scale=1。"
+    ),
+    "Or give another corpus, or {setting}, which tells examples apart by everything before the answer.": (
+        "或换一个语料，或给出 {setting}，按回答之前的全部内容区分样本。"
+    ),
+    "Ask for {available} or less: {size} (before data.scale=), data=all for all of them, or {other}.": (
+        "请要求不多于 {available}：{size}（data.scale= 之前），或用 data=all 使用全部，或 {other}。"
+    ),
+    "Give it to `python -m medqa_finetune.plan`.": "请把它交给 `python -m medqa_finetune.plan`。",
     # Without effect
     "has no effect here": "在这里不起作用",
     "has no effect with {setting}": "在 {setting} 下不起作用",
