@@ -6,11 +6,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import huggingface_hub.constants
 import pytest
 
 from medqa_finetune.checkup import hubs
 from medqa_finetune.checkup.result import Check, State
 from medqa_finetune.config.hubs import MIRROR
+
+
+@pytest.fixture(autouse=True)
+def _online(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What another test's environment said when the client was loaded.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
 
 # Nothing listens there.
 CLOSED = "http://127.0.0.1:9"
