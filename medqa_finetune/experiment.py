@@ -20,7 +20,6 @@ from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import check_packages, preflight_run
 from medqa_finetune.progress import begin, shown
 from medqa_finetune.record.environment import describe_environment
-from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.schema import Record
 from medqa_finetune.run_state.claim import claimed
 from medqa_finetune.run_state.resume import check_free, earlier_record, needs_training, warn_of_changed_files
@@ -86,7 +85,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             from medqa_finetune.runtime import keep_freed_memory
             from medqa_finetune.training.auto_settings import settle, settle_validations
             from medqa_finetune.training.checkpoints import Checkpoints
-            from medqa_finetune.training.curves import draw_curves
+            from medqa_finetune.training.curves import write_curves
             from medqa_finetune.training.fit import Keeping, fit
             from medqa_finetune.training.fp16_probe import settle_fp32_blocks
 
@@ -114,7 +113,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 config = settle_validations(config, sets, run)
                 keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop, claim.trackers)
                 trained = fit(loaded, sets, config, run, keeping)
-                write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
+                write_curves(run.read_metrics(), config.run_name, run.curves_paths)
             claim.end_training(trained)
         elif method.trains_weights:
             method.restore(loaded.model, run.adapter_path)

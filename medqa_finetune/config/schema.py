@@ -127,7 +127,8 @@ class CorpusConfig:
         parts: What becomes of files that are named as training, validation and test data (`train.jsonl`, `dev/`):
             `auto` keeps these parts where files of the training part and of a held-out part are found, and divides
             anew otherwise; `published` refuses otherwise, and trains on files without a part's name if none is named
-            train; `ignore` puts all files together and divides anew.
+            train; `ignore` puts all files together and divides anew. The embedded corpus has no files, and with
+            `published` parts of its own: held-out questions about other conditions, in other wordings.
         max_reject_share: Share of rows that may be unusable before the corpus is refused; in [0, 1].
     """
 

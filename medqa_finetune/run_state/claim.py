@@ -226,7 +226,7 @@ def _sweep_after_training(run: RunDir) -> None:
     evaluation that version 1 stored there, which has its own lock.
     """
     first = EvaluationDir(run.path, in_run=True)
-    own = (run.record_path, run.config_path, run.curves_path, run.results_path)
+    own = (run.record_path, run.config_path, *run.curves_paths, run.results_path)
     for path in (*own, *(() if first.is_locked() else (first.record_path,))):
         sweep(run.path, path.name)
 

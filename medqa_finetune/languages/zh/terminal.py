@@ -65,4 +65,7 @@ TEXTS = {
     "stopping {count} cells, each of which writes a checkpoint first; again to stop at once": (
         "正在停止 {count} 格，各格会先写检查点；再按一次立即停止"
     ),
+    # The list of commands
+    "command": "命令",
+    "or": "或",
 }
