@@ -3,7 +3,7 @@
 from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
 from medqa_finetune.config.corrections import command_of
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
-from medqa_finetune.languages.translate import Kind, translated
+from medqa_finetune.languages.translate import Kind, say, translated
 
 # What each command does, by module.
 COMMANDS = {
@@ -38,7 +38,8 @@ def list_commands(arguments: list[str]) -> int:
         [f"python -m medqa_finetune.{name}", script_of(name), translated(text, Kind.HELP)]
         for name, text in COMMANDS.items()
     ]
-    print(aligned_table(["command", "or", ""], rows, left=["command", "or", ""]))
+    header = [say("command"), say("or"), ""]
+    print(aligned_table(header, rows, left=header))
     print(f"\n{translated(TO_BEGIN, Kind.HELP)}")
     return EXIT_DONE
 

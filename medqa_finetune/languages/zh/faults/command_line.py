@@ -35,7 +35,9 @@ TEXTS = {
     "Download it with {command}.": "请用 {command} 下载。",
     "The same command continues where it stopped.": "再次运行同一命令即从断点继续。",
     "Try the other hub: {option}=huggingface.": "请试另一个网站：{option}=huggingface。",
-    "HF_HUB_OFFLINE forbids the network: unset HF_HUB_OFFLINE.": "HF_HUB_OFFLINE 禁止联网：请 unset HF_HUB_OFFLINE。",
+    "HF_HUB_OFFLINE forbids the network: unset HF_HUB_OFFLINE.": (
+        "HF_HUB_OFFLINE 禁止联网：请运行 unset HF_HUB_OFFLINE。"
+    ),
     "HF_ENDPOINT names another address: unset HF_ENDPOINT, or give {option}.": (
         "HF_ENDPOINT 指向另一个地址：请运行 unset HF_ENDPOINT，或给出 {option}。"
     ),
