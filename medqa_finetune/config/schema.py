@@ -337,7 +337,9 @@ class Config:
             overflow fp16 in a pass before the run begins; `none`; or a list of names, whole or their ends, such as
             `[self_attn]` (all attention, scores included) or `[layers.3.mlp]`.
         overwrite: Move an existing run folder aside, of another run or a finished one, and start again.
-        threads: CPU threads for torch; null for torch's default.
+        threads: CPU threads for torch; null for torch's default, or less: the cores that this process may use
+            (affinity, a container's quota), divided by the cells that run at the same time. Another number gives
+            results that differ by rounding, so a run goes on with the number that it began with.
         interpolated: Unresolved interpolations, such as `${oc.env:NAME}`, by dotted key. Records have these in place of
             their values, which may be secret. Set by `config/compose.py`.
 
