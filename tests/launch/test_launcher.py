@@ -69,6 +69,7 @@ def test_launcher_imports_only_records_and_configuration() -> None:
         "architecture",
         "child_process",
         "compat",
+        "cores",
         "errors",
         "languages",
         "log",
