@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medqa_finetune.cell import Cell
 from medqa_finetune.config.schema import Config
+from medqa_finetune.cores import usable_cores
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.evaluation import backends
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
@@ -72,7 +73,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             if training:
                 claim.end_training(None, environment=environment, data_manifest=splits.manifest)
             claim.begin_predictions(environment, task.ids(questions))
-            cost = predict_without_model(method, splits.train, questions, evaluation, config.threads)
+            cost = predict_without_model(method, splits.train, questions, evaluation, config.threads or usable_cores())
             return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))
 
         begin("loading", detail=config.model.title)
@@ -90,7 +91,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
 
         # The base model, and how its data is encoded.
         keep_freed_memory()
-        set_threads(config.threads)
+        set_threads(config.threads, claim.begun_on)
         device = choose_device(config.precision)
         environment = describe_environment(device.name, device.precision, _packages(config), cell.command)
         template = config.model.chat_template

@@ -175,9 +175,6 @@ def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
         yield Fault("conflict", problem, key="corpus.source", got="embedded", allowed=("file", "hub"))
     yield from one_of("corpus.hub", corpus.hub, HUBS)
     yield from one_of("corpus.parts", corpus.parts, PART_RULES)
-    if corpus.parts == "published" and corpus.source == "embedded":
-        problem = "needs files named train and test, and the embedded corpus has no files"
-        yield Fault("conflict", problem, key="corpus.parts", got=corpus.parts, hint="Leave it out.")
     yield from between("corpus.max_reject_share", corpus.max_reject_share, 0, 1, closed=True)
     if corpus.source == "file" and not corpus.path:
         yield _missing("corpus.path", "corpus.source=file", "Give corpus.path=FILE, or a folder.")

@@ -127,7 +127,8 @@ class CorpusConfig:
         parts: What becomes of files that are named as training, validation and test data (`train.jsonl`, `dev/`):
             `auto` keeps these parts where files of the training part and of a held-out part are found, and divides
             anew otherwise; `published` refuses otherwise, and trains on files without a part's name if none is named
-            train; `ignore` puts all files together and divides anew.
+            train; `ignore` puts all files together and divides anew. The embedded corpus has no files, and with
+            `published` parts of its own: held-out questions about other conditions, in other wordings.
         max_reject_share: Share of rows that may be unusable before the corpus is refused; in [0, 1].
     """
 
@@ -336,7 +337,9 @@ class Config:
             overflow fp16 in a pass before the run begins; `none`; or a list of names, whole or their ends, such as
             `[self_attn]` (all attention, scores included) or `[layers.3.mlp]`.
         overwrite: Move an existing run folder aside, of another run or a finished one, and start again.
-        threads: CPU threads for torch; null for torch's default.
+        threads: CPU threads for torch; null for torch's default, or less: the cores that this process may use
+            (affinity, a container's quota), divided by the cells that run at the same time. Another number gives
+            results that differ by rounding, so a run goes on with the number that it began with.
         interpolated: Unresolved interpolations, such as `${oc.env:NAME}`, by dotted key. Records have these in place of
             their values, which may be secret. Set by `config/compose.py`.
 

@@ -28,6 +28,7 @@ from medqa_finetune.config.compose import (
     compose_defaults,
     register_schema,
     to_config,
+    with_file,
 )
 from medqa_finetune.config.composition_line import with_command
 from medqa_finetune.config.explain import explain
@@ -183,7 +184,7 @@ def make_cell(
         MedQAError: a setting is invalid, or the corpus or model is missing.
     """
     check_chosen_files(hydra_config)
-    as_composed = to_config(composed)
+    as_composed = _settings_of(composed, hydra_config)
     folder = locate(as_composed.model)
     fingerprints = fingerprints_of(as_composed, folder)
     choices = hydra_config.runtime.choices
@@ -213,6 +214,13 @@ def make_cell(
     # The command of one cell alone; a matrix has settings that only some of its cells use.
     command = tuple(used_overrides(config, command_of(hydra_config)))
     return dataclasses.replace(cell, overrides=overrides, command=command)
+
+
+def _settings_of(composed: DictConfig, hydra_config: HydraConf) -> Config:
+    try:
+        return to_config(composed)
+    except ConfigError as error:
+        raise ConfigError(*(with_file(fault, hydra_config) for fault in error.faults)) from None
 
 
 def _wrong_name(key: str, given: str, found: str) -> Fault:

@@ -101,6 +101,12 @@ class Claim:
         """The run's record, read from disk."""
         return own_record(self.cell.run)
 
+    @property
+    def begun_on(self) -> str | None:
+        """Name of the device on which an earlier start of the run computed; None for a new run."""
+        environment = self.record.environment
+        return None if environment is None else environment.device
+
     def cell_record(self) -> Record:
         """Return the run's record with the result of this cell's evaluation."""
         return self.record.seen_by(self.cell.evaluation.read())

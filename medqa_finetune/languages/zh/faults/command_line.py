@@ -47,6 +47,21 @@ TEXTS = {
     "nothing is named": "没有指明要下载什么",
     "Give model=NAME or corpus=NAME; see --help.": "请给出 model=名称 或 corpus=名称；见 --help。",
     "Download one after the other.": "请逐个下载。",
+    # Data
+    "Write this line into it: {line}.": "请在其中写入一行：{line}。",
+    "The first row is read as names of columns; if it is an example, put this line before it: {line}.": (
+        "第一行被当作列名；如果它是一条样本，请在它前面加一行：{line}。"
+    ),
+    "Give {sizes}, and data.scale=1 where a profile scales them.": (
+        "请给出 {sizes}；若配置档会缩放，再给出 data.scale=1。"
+    ),
+    "Or give another corpus, or {setting}, which tells examples apart by everything before the answer.": (
+        "或换一个语料，或给出 {setting}，按回答之前的全部内容区分样本。"
+    ),
+    "Ask for {available} or less: {size} (before data.scale=), data=all for all of them, or {other}.": (
+        "请要求不多于 {available}：{size}（data.scale= 之前），或用 data=all 使用全部，或 {other}。"
+    ),
+    "Give it to `python -m medqa_finetune.plan`.": "请把它交给 `python -m medqa_finetune.plan`。",
     # Without effect
     "has no effect here": "在这里不起作用",
     "has no effect with {setting}": "在 {setting} 下不起作用",

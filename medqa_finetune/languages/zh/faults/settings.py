@@ -85,9 +85,6 @@ TEXTS = {
     "Names such as con, summary and cache are reserved.": "con、summary、cache 等名称已被保留。",
     "must be the path of a folder": "必须是文件夹的路径",
     "means nothing in a file of corpus.format={format}": "在 corpus.format={format} 的文件中没有意义",
-    "needs files named train and test, and the embedded corpus has no files": (
-        "需要名为 train 和 test 的文件，而内置语料没有文件"
-    ),
     "has questions with answers, and corpus.task=text needs running text": "是问答对，而 corpus.task=text 需要连续文本",
     "all of the model computes in fp32": "整个模型都以 fp32 计算",
     "all of the model computes in fp32 here": "在这里整个模型都以 fp32 计算",
