@@ -16,7 +16,7 @@ from medqa_finetune.data.splits import SplitRules
 from medqa_finetune.errors import DataError
 from tests.config.builders import VALID, changed
 
-HERE = {"name": "mine", "source": "file", "format": "jsonl"}
+HERE: dict[str, Any] = {"name": "mine", "source": "file", "format": "jsonl"}
 
 
 def corpus(tmp_path: Path, rows: list[dict[str, Any]], **values: Any) -> CorpusConfig:
@@ -74,5 +74,6 @@ def test_corpora_without_a_group_keep_their_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("values", "code"), [({"task": "text"}, "conflict"), ({"group": ""}, "wrong-type")])
 def test_a_group_that_cannot_be_is_refused(values: dict[str, str], code: str) -> None:
-    given = CorpusConfig(**{**HERE, "path": "x", "group": "department", **values})
+    settings: dict[str, Any] = {**HERE, "path": "x", "group": "department", **values}
+    given = CorpusConfig(**settings)
     assert [(fault.code, fault.key) for fault in corpus_faults(given)] == [(code, "corpus.group")]
