@@ -3,6 +3,7 @@
 from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
 from medqa_finetune.config.corrections import command_of
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
+from medqa_finetune.languages.translate import Kind, say, translated
 
 # What each command does, by module.
 COMMANDS = {
@@ -12,8 +13,11 @@ COMMANDS = {
     "evaluate": "evaluate a run again, or score a file of predictions",
     "chat": "talk to models that runs have trained",
     "export": "make and measure merged, quantized and other variants of a run",
+    "download": "fetch a model or a public corpus, from Hugging Face or ModelScope",
+    "convert": "turn pickled weights into safetensors",
     "doctor": "say whether a run can start here, and what each profile needs",
 }
+TO_BEGIN = "Each has --help. To begin: python -m medqa_finetune.train -m profile=demo"
 SCRIPTS = {"summarize": "summarize"}
 
 
@@ -30,9 +34,13 @@ def list_commands(arguments: list[str]) -> int:
     """
     if arguments and not wants_help(arguments):
         raise ConfigError(_no_arguments(arguments))
-    rows = [[f"python -m medqa_finetune.{name}", script_of(name), text] for name, text in COMMANDS.items()]
-    print(aligned_table(["command", "or", ""], rows, left=["command", "or", ""]))
-    print("\nEach has --help. To begin: python -m medqa_finetune.train -m profile=demo")
+    rows = [
+        [f"python -m medqa_finetune.{name}", script_of(name), translated(text, Kind.HELP)]
+        for name, text in COMMANDS.items()
+    ]
+    header = [say("command"), say("or"), ""]
+    print(aligned_table(header, rows, left=header))
+    print(f"\n{translated(TO_BEGIN, Kind.HELP)}")
     return EXIT_DONE
 
 

@@ -156,14 +156,12 @@ def _input_checks(cells: Sequence["Config"], answered: Check) -> list[Check]:
     from medqa_finetune.checkup.inputs import check_corpus, check_extras, check_model
     from medqa_finetune.methods.registry import method_of
 
-    reached: Mapping[str, Any] = answered.facts.get("reachable", {})
+    reached: Mapping[str, float | None] = answered.facts.get("reachable", {})
     found = []
     for model in dict.fromkeys(each.model for each in cells if method_of(each.method).loads_model):
-        found.append(guarded("model", lambda model=model: check_model(model)))  # type: ignore[misc]
+        found.append(guarded("model", partial(check_model, model, reached)))
     for corpus in {repr(each.corpus): each.corpus for each in cells}.values():
-        hub = hubs.MODELSCOPE if corpus.hub == "modelscope" else hubs.endpoint()
-        reachable = reached.get(hub) is not None
-        found.append(guarded("corpus", partial(check_corpus, corpus, reachable)))
+        found.append(guarded("corpus", partial(check_corpus, corpus, reached)))
     extras = guarded("extras", lambda: check_extras(cells))
     return [*found, *([extras] if extras.state is not State.OK else [])]
 

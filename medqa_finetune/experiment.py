@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medqa_finetune.cell import Cell
 from medqa_finetune.config.schema import Config
+from medqa_finetune.cores import usable_cores
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.evaluation import backends
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
@@ -19,7 +20,6 @@ from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import check_packages, preflight_run
 from medqa_finetune.progress import begin, shown
 from medqa_finetune.record.environment import describe_environment
-from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.schema import Record
 from medqa_finetune.run_state.claim import claimed
 from medqa_finetune.run_state.resume import check_free, earlier_record, needs_training, warn_of_changed_files
@@ -73,7 +73,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             if training:
                 claim.end_training(None, environment=environment, data_manifest=splits.manifest)
             claim.begin_predictions(environment, task.ids(questions))
-            cost = predict_without_model(method, splits.train, questions, evaluation, config.threads)
+            cost = predict_without_model(method, splits.train, questions, evaluation, config.threads or usable_cores())
             return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))
 
         begin("loading", detail=config.model.title)
@@ -83,15 +83,15 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             from medqa_finetune.model.answering import answering_model
             from medqa_finetune.model.load import choose_device, load_model, set_threads
             from medqa_finetune.runtime import keep_freed_memory
-            from medqa_finetune.training.auto_settings import settle
+            from medqa_finetune.training.auto_settings import settle, settle_validations
             from medqa_finetune.training.checkpoints import Checkpoints
-            from medqa_finetune.training.curves import draw_curves
+            from medqa_finetune.training.curves import write_curves
             from medqa_finetune.training.fit import Keeping, fit
             from medqa_finetune.training.fp16_probe import settle_fp32_blocks
 
         # The base model, and how its data is encoded.
         keep_freed_memory()
-        set_threads(config.threads)
+        set_threads(config.threads, claim.begun_on)
         device = choose_device(config.precision)
         environment = describe_environment(device.name, device.precision, _packages(config), cell.command)
         template = config.model.chat_template
@@ -110,9 +110,10 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 config = settle(config, loaded, run)
                 begin("tokenizing", detail=f"{len(splits.train):,}")
                 sets = task.training_sets(encoder, splits, config)
+                config = settle_validations(config, sets, run)
                 keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop, claim.trackers)
                 trained = fit(loaded, sets, config, run, keeping)
-                write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
+                write_curves(run.read_metrics(), config.run_name, run.curves_paths)
             claim.end_training(trained)
         elif method.trains_weights:
             method.restore(loaded.model, run.adapter_path)

@@ -214,12 +214,11 @@ def _export(run: RunDir, request: ExportRequest, form: str) -> int:
     written = [job.folder / CSV_NAME]
     if any(row["n"] is not None for row in table):
         # seaborn takes a second to load.
-        from medqa_finetune.variants.plot import PNG_NAME, write_plot
+        from medqa_finetune.variants.plot import write_plot
 
         record = job.record
         title = f"{record.model}, {record.method}, {job.config.train_size or 'no'} pairs, {table[0]['n']} questions"
-        write_plot(table, title, job.folder / PNG_NAME)
-        written.append(job.folder / PNG_NAME)
+        written += write_plot(table, title, job.folder)
     if form == "json":
         print(json.dumps({"folder": str(job.folder), "variants": table}, ensure_ascii=False, allow_nan=False))
     else:

@@ -198,6 +198,8 @@ class CellRow(TypedDict):
         batches: Micro-batch and gradient checkpointing, and why (`planning/batches.py`).
         examples_cut: Share of the training examples that is cut to fit `train.max_length`, in [0, 1].
         questions_cut: Share of the test questions that is cut, or whose reference is, likewise.
+        validations: Number of validations; 0 without training of its own.
+        validation_samples: Examples of each.
         fits: Whether the peak of memory is less than the card has; null without `gpu`, as are the next two.
         training_limit: What decides training's time: `products`, `memory` or `launches`; null without training, too.
         training_utilization: Model FLOPs utilization of training, of the data sheet's rate; null likewise.
@@ -219,6 +221,8 @@ class CellRow(TypedDict):
     batches: dict[str, object]
     examples_cut: float
     questions_cut: float
+    validations: int
+    validation_samples: int
     fits: bool | None
     training_limit: str | None
     training_utilization: float | None
@@ -266,6 +270,8 @@ def row(config: "Config", forecast: "Forecast", options: PlanOptions, batches: "
         "batches": dataclasses.asdict(batches),
         "examples_cut": round(forecast.examples_cut, 4),
         "questions_cut": round(forecast.questions_cut, 4),
+        "validations": forecast.validations,
+        "validation_samples": forecast.validation_samples,
         "fits": forecast.fits,
         "training_limit": forecast.training_limit,
         "training_utilization": None if forecast.utilization is None else round(forecast.utilization, 3),
@@ -310,6 +316,7 @@ def _matrix_rates(found: "Plan") -> dict[str, float]:
 def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str:
     """Return a table with a row per cell and their sum, and notes on how the figures were obtained."""
     from medqa_finetune.planning.batches import describe_batches
+    from medqa_finetune.planning.examples import describe_cut, describe_validations
 
     whole = _totals(rows, options)
     header = ["cell", "time", "training", "validation", "evaluation", "memory", "disk"]
@@ -349,22 +356,10 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
             *_fits(rows, found),
             *describe_batches(rows),
             *once,
-            *_cut(rows),
+            *describe_validations(rows),
+            *describe_cut(rows),
         ]
     )
-
-
-def _cut(rows: Sequence[CellRow]) -> list[str]:
-    """Return which share of the cells' examples and questions does not fit into `train.max_length`."""
-    said = []
-    for key, what in (("examples_cut", "training examples"), ("questions_cut", "test questions or their references")):
-        shares = {each["name"]: float(each[key]) for each in rows if each[key]}  # type: ignore[literal-required]
-        if shares:
-            low, high = f"{min(shares.values()):.1%}", f"{max(shares.values()):.1%}"
-            share = low if low == high else f"{low} to {high}"
-            cells = "all cells" if len(shares) == len(rows) else ", ".join(shares)
-            said.append(f"Longer than train.max_length, and cut: {share} of the {what} ({cells}).")
-    return said
 
 
 def _fits(rows: Sequence[CellRow], found: "Plan") -> list[str]:

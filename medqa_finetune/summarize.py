@@ -37,8 +37,8 @@ class SummarizeOptions(Options):
 USAGE = f"""\
 usage: python -m medqa_finetune.summarize [key=value …]
 
-Writes tables (CSV), charts and a page (report.html) over all runs below a folder, and reports what more data and
-another method gain.
+Writes tables (CSV, and for a paper LaTeX and Markdown), charts and a page (report.html) over all runs below a folder,
+and reports what more data and another method gain.
 
   python -m medqa_finetune.summarize
   python -m medqa_finetune.summarize outputs=outputs/demo price_per_hour=2.5
@@ -74,6 +74,7 @@ def summarize(arguments: list[str]) -> int:
     if not folders:
         hint = "Train a run first, or give another folder."
         raise DataError(Fault("no-match", "no record of a run in it", key="outputs", got=str(root), hint=hint))
+    from medqa_finetune.compat.fonts import missing_font
     from medqa_finetune.report.analysis import analyse
     from medqa_finetune.report.load import load_runs
     from medqa_finetune.report.outputs.terminal import analysis_as_text, benchmarks_as_text, runs_as_text
@@ -91,9 +92,16 @@ def summarize(arguments: list[str]) -> int:
     print("\n" + "\n".join(visible(line) for line in analysis_as_text(analysis).split("\n")) + "\n")
     for path in written:
         print(f"wrote {path}")
+    font = missing_font(str(value) for run in runs for value in (run.study, run.name, *_named(run)))
+    if font is not None:
+        print(f"note: {font}")
     if not any(path.suffix == ".png" for path in written):
         print("no pictures: no run that trained something is done")
     return EXIT_DONE
+
+
+def _named(run: "Run") -> list[object]:
+    return [run.values.get(column) or "" for column in ("method", "data", "model", "corpus")]
 
 
 def _write(runs: "Sequence[Run]", table: "pd.DataFrame", analysis: "Analysis", folder: Path) -> list[Path]:
@@ -105,6 +113,9 @@ def _write(runs: "Sequence[Run]", table: "pd.DataFrame", analysis: "Analysis", f
     from medqa_finetune.report.html.write import write_report
     from medqa_finetune.report.outputs import csv, markdown
     from medqa_finetune.report.outputs.benchmarks import benchmarks_table
+    from medqa_finetune.report.outputs.captions import captions_as_markdown
+    from medqa_finetune.report.outputs.latex import tables_as_latex
+    from medqa_finetune.report.outputs.paper import paper_tables, tables_as_markdown
 
     rows = csv.apart(csv.with_intervals(table, analysis))
     tables = {
@@ -127,8 +138,16 @@ def _write(runs: "Sequence[Run]", table: "pd.DataFrame", analysis: "Analysis", f
             page, charts = write_report(runs, groups, analysis, folder)
             benchmarks = markdown.benchmarks_as_markdown(benchmarks_table(table))
             text = markdown.as_markdown(analysis) + benchmarks + markdown.figures_as_markdown(charts)
-            write_text(folder / REPORT, text)
-            return [*(folder / name for name in (*tables, REPORT)), *write_overview(groups, analysis, folder), page]
+            for_papers = paper_tables(groups, analysis)
+            texts = {
+                REPORT: text,
+                "table.md": tables_as_markdown(for_papers),
+                "table.tex": tables_as_latex(for_papers),
+                "captions.md": captions_as_markdown(groups, charts),
+            }
+            for name, content in texts.items():
+                write_text(folder / name, content)
+            return [*(folder / name for name in (*tables, *texts)), *write_overview(groups, analysis, folder), page]
     except OSError as error:
         problem, hint = f"cannot be written ({error.strerror})", "Give a folder that is writable."
         raise DataError(Fault("not-writable", problem, file=str(folder), hint=hint)) from None

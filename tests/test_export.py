@@ -217,7 +217,9 @@ def test_table_and_picture_lie_beside_them(exported: dict[str, Any], place: Path
     with (folder / "variants.csv").open(encoding="utf-8", newline="") as file:
         assert tuple(row["variant"] for row in csv.DictReader(file)) == NAMES
     assert (folder / "variants.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*NAMES, "answers", "variants.csv", "variants.png"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*NAMES, "answers", "variants.csv", "variants.pdf", "variants.png", "variants.svg"]
+    )
 
 
 @pytest.mark.slow

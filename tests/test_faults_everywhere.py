@@ -42,7 +42,7 @@ QUOTES_OTHERS = {
     "medqa_finetune/evaluation/vllm_engine.py": {"faults_of"},
     "medqa_finetune/run_state/claim.py": {"explain_failure"},
     "medqa_finetune/tracking/trackers.py": {"_stop"},
-    "scripts/download_model.py": {"_download"},
+    "medqa_finetune/download.py": {"_fetch_model"},
 }
 
 

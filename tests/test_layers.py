@@ -19,7 +19,7 @@ from tests.sources import IN_PACKAGE, IN_SCRIPTS, PACKAGE, ROOT, Source, offence
 # can be done with a base model; `architecture` is a model as its files describe it; `compat` is what dependencies do
 # not promise.
 FLOORS = (
-    ("__main__", "train", "evaluate", "summarize", "plan", "chat", "export", "doctor", "api"),
+    ("__main__", "train", "evaluate", "summarize", "plan", "chat", "export", "download", "convert", "doctor", "api"),
     ("checkup",),
     ("planning",),
     ("experiment", "launch", "chatting", "variants"),
@@ -34,7 +34,7 @@ FLOORS = (
     ("child_process",),
     ("methods",),
     ("architecture", "compat", "progress"),
-    ("errors", "log", "stopping", "runtime", "versions", "memory", "precision"),
+    ("errors", "log", "stopping", "runtime", "versions", "memory", "precision", "cores"),
     ("languages",),
 )
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
@@ -42,7 +42,7 @@ FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for ro
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives", "run_state", "preflight",
                "cell", "launch", "planning", "report", "record", "config", "architecture", "errors", "log", "stopping",
-               "runtime", "versions", "memory", "progress", "child_process", "languages")  # fmt: skip
+               "runtime", "versions", "memory", "cores", "progress", "child_process", "languages")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
 # Commands, and what they load before they have checked their input.
 QUICK_TO_LOAD = [

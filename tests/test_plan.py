@@ -66,8 +66,8 @@ def test_cell_is_said_in_seconds_bytes_and_money() -> None:
         "validation_seconds": 300.0, "evaluation_seconds": 900.0, "peak_memory_bytes": 3 * 2**30,
         "training_memory_bytes": 2**31, "disk_bytes": 2**30, "price": 11.0, "trained_by": None,
         "batches": dataclasses.asdict(BATCHES),
-        "examples_cut": 0.0, "questions_cut": 0.0, "fits": None, "training_limit": None,
-        "training_utilization": None, "training_parts": {},
+        "examples_cut": 0.0, "questions_cut": 0.0, "validations": 0, "validation_samples": 0, "fits": None,
+        "training_limit": None, "training_utilization": None, "training_parts": {},
     }  # fmt: skip
 
 
@@ -217,7 +217,8 @@ def test_cells_that_share_training_count_its_hours_once(tmp_path: Path, micro_mo
     assert first["train_seconds"] > 0
     assert {key: second[key] for key in second if key.startswith(("train", "validation", "disk"))} == {
         "trained_by": first["name"], "train_seconds": 0, "validation_seconds": 0, "training_memory_bytes": 0,
-        "disk_bytes": 0, "training_limit": None, "training_parts": {}, "training_utilization": None,
+        "disk_bytes": 0, "validations": 0, "validation_samples": 0,
+        "training_limit": None, "training_parts": {}, "training_utilization": None,
     }  # fmt: skip
     assert second["seconds"] == pytest.approx(second["start_seconds"] + second["evaluation_seconds"], abs=0.2)
     assert two["sum"]["disk_bytes"] == one["sum"]["disk_bytes"]
@@ -259,6 +260,6 @@ def test_without_a_config_the_hint_helps(tmp_path: Path) -> None:
     done = run("corpus=embedded", "model=qwen2.5-3b", "format=json", cwd=tmp_path)
     assert done.returncode == 2
     (fault,) = json.loads(done.stdout)["faults"]
-    assert "scripts/download_model.py" in fault["hint"]
+    assert "`medqa-download model=qwen2.5-3b`" in fault["hint"]
     assert "Error executing job" not in done.stderr
     assert run("corpus=embedded", "model=qwen2.5-3b", cwd=tmp_path).stdout == ""

@@ -117,14 +117,10 @@ def test_default_command_without_weights_says_what_to_do(tmp_path: Path) -> None
     done, seconds = timed("-m", "medqa_finetune.train", cwd=tmp_path)
     assert done.returncode == 2
     assert seconds < 5
-    assert "python scripts/download_model.py source=modelscope model=qwen2.5-3b" in done.stderr
+    assert "`medqa-download model=qwen2.5-3b`" in done.stderr
     assert "profile=demo" in done.stderr
     assert len(done.stderr.splitlines()) <= 3
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_advice_names_a_script_that_exists() -> None:
-    assert (ROOT / "scripts" / "download_model.py").is_file()
 
 
 def test_chinese_paths_columns_and_outputs_need_no_quotes(tmp_path: Path, micro_model: Path) -> None:

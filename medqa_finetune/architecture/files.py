@@ -111,7 +111,7 @@ def weight_files(folder: Path) -> list[Path]:
                     "pickled-weights",
                     f"{SINGLE} is missing, and pickled weights ({', '.join(others[:3])}) can run code and are not read",
                     file=str(folder),
-                    hint=f"`python scripts/convert_checkpoint.py {folder} NEW_FOLDER` makes safetensors of them.",
+                    hint=f"`python -m medqa_finetune.convert {folder} NEW_FOLDER` makes safetensors of them.",
                 )
             )
         problem = "is missing, and only safetensors weights are loaded"

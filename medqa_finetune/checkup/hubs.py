@@ -5,19 +5,19 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 from urllib.request import getproxies
 
 from medqa_finetune.checkup.result import Check, State
 from medqa_finetune.compat.failures import words_of
+from medqa_finetune.config.hubs import ENDPOINT, MIRROR, TRUE
 from medqa_finetune.errors import NO_VALUE, Fault
 from medqa_finetune.languages.translate import say
 
-HUGGING_FACE, MIRROR, MODELSCOPE = "https://huggingface.co", "https://hf-mirror.com", "https://www.modelscope.cn"
-ENDPOINT = "HF_ENDPOINT"
+HUGGING_FACE, MODELSCOPE = "https://huggingface.co", "https://www.modelscope.cn"
 # With one of them, the hubs' clients use no network (huggingface_hub, transformers, datasets).
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-TRUE = ("1", "on", "yes", "true")
 # A name server that does not answer takes longer than any limit of a client, so threads are left behind.
 SECONDS = 4.0
 # A proxy that asks who we are, and what proxies and servers say that cannot answer.
@@ -41,7 +41,7 @@ class Answer:
 
 def offline_by() -> str | None:
     """Return the environment variable that forbids the network; None for none."""
-    return next((name for name in OFFLINE if os.environ.get(name, "").lower() in TRUE), None)
+    return next((name for name in OFFLINE if os.environ.get(name, "").upper() in TRUE), None)
 
 
 def endpoint() -> str:
@@ -88,6 +88,30 @@ def _fault(reached: Mapping[str, float | None], reasons: Mapping[str, str], prox
         if proxies:
             hint = f"Check the proxy of {proxies[0].upper()}_PROXY."
     return Fault("hub-unreachable", problem, key=key, got=NO_VALUE if key is None else endpoint(), hint=hint)
+
+
+def download_hint(what: str, hub: str, reached: Mapping[str, float | None]) -> str:
+    """Return what fetches a model or a corpus from here, by the hubs that answer.
+
+    Args:
+        what: Argument of `medqa-download`: `model=qwen2.5-3b`.
+        hub: Its hub, `huggingface` or `modelscope`; a model is on both.
+        reached: Seconds to the answer of each address, None for none; empty without a network.
+    """
+    command = f"medqa-download {what}"
+    answers = {address for address, seconds in reached.items() if seconds is not None}
+    ways = [
+        (endpoint(), command),
+        (HUGGING_FACE, f"env -u {ENDPOINT} {command}"),
+        (MIRROR, f"{ENDPOINT}={MIRROR} {command}"),
+    ]
+    for address, way in ways:
+        if hub == "huggingface" and address in answers:
+            return f"Run `{way}`."
+    if MODELSCOPE in answers and (hub == "modelscope" or what.startswith("model=")):
+        first = "" if find_spec("modelscope") else "pip install 'medqa-finetune[modelscope]' && "
+        return f"Run `{first}{command} source=modelscope`."
+    return f"Run `{command}` on a machine with a network, and copy what it fetches here."
 
 
 def ask(addresses: Iterable[str]) -> list[Answer]:

@@ -183,9 +183,6 @@ def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
         yield Fault("conflict", problem, key="corpus.source", got="embedded", allowed=("file", "hub"))
     yield from one_of("corpus.hub", corpus.hub, HUBS)
     yield from one_of("corpus.parts", corpus.parts, PART_RULES)
-    if corpus.parts == "published" and corpus.source == "embedded":
-        problem = "needs files named train and test, and the embedded corpus has no files"
-        yield Fault("conflict", problem, key="corpus.parts", got=corpus.parts, hint="Leave it out.")
     yield from between("corpus.max_reject_share", corpus.max_reject_share, 0, 1, closed=True)
     if corpus.source == "file" and not corpus.path:
         yield _missing("corpus.path", "corpus.source=file", "Give corpus.path=FILE, or a folder.")
@@ -242,9 +239,12 @@ def _fusion_faults(config: Config) -> Iterator[Fault]:
 
 
 def _train_faults(train: TrainConfig) -> Iterator[Fault]:
-    for key in ("batch_size", "max_length", "logging_steps", "validations"):
+    for key in ("batch_size", "max_length", "logging_steps"):
         yield from at_least(f"train.{key}", getattr(train, key), 1)
     yield from auto_or_at_least("train.micro_batch", train.micro_batch, 1)
+    yield from auto_or_at_least("train.validations", train.validations, 1)
+    if train.validation_samples is not None:
+        yield from auto_or_at_least("train.validation_samples", train.validation_samples, 1)
     checkpointing = train.gradient_checkpointing
     if type(checkpointing) is not bool and checkpointing != AUTO:
         allowed = ("true", "false", AUTO)

@@ -12,7 +12,7 @@ from typing import NoReturn
 import medqa_finetune
 from medqa_finetune.child_process import leave_faults
 from medqa_finetune.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, Fault, MedQAError, brief
-from medqa_finetune.languages.choice import LANGUAGES, VARIABLE, choose
+from medqa_finetune.languages.choice import LANGUAGES, SYSTEM_VARIABLES, VARIABLE, choose
 from medqa_finetune.languages.help_page import help_page
 from medqa_finetune.languages.translate import say
 from medqa_finetune.log import shown, visible
@@ -24,6 +24,10 @@ HELP = ("--help", "-h")
 VERSION = "--version"
 # Option of every command: the language of what it prints.
 LANGUAGE = "lang"
+LANGUAGE_HELP = (
+    f"Every command takes {LANGUAGE}={'|'.join(LANGUAGES)}: the language of messages and help; the locale's "
+    f"({', '.join(SYSTEM_VARIABLES)}) if left out."
+)
 # Requests one JSON object on standard output, also for errors.
 JSON_FORMAT = "format=json"
 # Errors of paths that are too long, go through a file, loop, or may not be read.
@@ -42,7 +46,7 @@ def wants_help(arguments: Sequence[str]) -> bool:
 
 def print_help(page: str) -> None:
     """Print a command's usage in the chosen language."""
-    print(help_page(page if page.endswith("\n") else f"{page}\n"), end="")
+    print(help_page(f"{page.rstrip()}\n\n{LANGUAGE_HELP}\n"), end="")
 
 
 def without_language(arguments: Sequence[str]) -> list[str]:

@@ -9,8 +9,9 @@ import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
+from itertools import chain, combinations
 from pathlib import PurePath
 from typing import Any
 
@@ -29,15 +30,22 @@ NULL_LEAVES_OUT_SINCE = 5
 # The same arithmetic in fewer launches; before, adapters had the plain one where CUDA is.
 SAME_ON_CUDA = {"adamw_torch_fused": "adamw_torch"}
 # Settings that are in no identity while they have this value, so that runs from before they existed keep theirs.
-LEFT_OUT_AS = {"fp32_blocks": AUTO, "corpus.group": None}
+LEFT_OUT_AS = {"fp32_blocks": AUTO, "train.validation_samples": None, "corpus.group": None}
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
 SEPARATOR = "__"
 
 # Where they are `auto`, a run keeps what it began with; the values change dropout's random numbers and rounding.
 LEFT_TO_CHOICE = ("train.micro_batch", "train.gradient_checkpointing")
-# Their defaults before `auto`, which names of older runs are relative to.
-CHOSEN_BEFORE: Mapping[str, object] = {"train.micro_batch": 4, "train.gradient_checkpointing": True}
+# Where they are `auto`, they follow from the size of the data, by a rule that later versions may change.
+LEFT_TO_SIZE = ("train.validations", "train.validation_samples")
+# Their defaults before `auto`, which names of older runs are relative to; None for a setting that did not exist.
+CHOSEN_BEFORE: Mapping[str, object] = {
+    "train.micro_batch": 4,
+    "train.gradient_checkpointing": True,
+    "train.validations": 5,
+    "train.validation_samples": None,
+}
 
 # Settings that cannot change the result: locations, names, trackers.
 NOT_IDENTITY = (
@@ -239,7 +247,7 @@ def as_begun(settings: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str
     """
     section, begun = dict(settings["train"]), record.get("train")
     if isinstance(begun, Mapping):
-        for key in LEFT_TO_CHOICE:
+        for key in (*LEFT_TO_CHOICE, *LEFT_TO_SIZE):
             name = key.removeprefix("train.")
             if section.get(name) == AUTO:
                 section[name] = begun.get(name, CHOSEN_BEFORE[key])
@@ -338,10 +346,16 @@ def former_run_names(config: Config, defaults: Mapping[str, object], labels: Map
         defaults: Today's.
         labels: Labels.
     """
-    named = [{key: value} if defaults.get(key) == AUTO else {} for key, value in CHOSEN_BEFORE.items()]
-    combined = ({**first, **second} for first in ({}, named[0]) for second in ({}, named[1]))
-    names = [run_name(config, {**defaults, **former}, labels) for former in combined]
+    changed = [key for key in CHOSEN_BEFORE if defaults.get(key) == AUTO]
+    combined = chain.from_iterable(combinations(changed, number) for number in range(len(changed) + 1))
+    names = [run_name(config, _with_former(defaults, keys), labels) for keys in combined]
     return [name for name in dict.fromkeys(names) if name != names[0]]
+
+
+def _with_former(defaults: Mapping[str, object], keys: Collection[str]) -> dict[str, object]:
+    """Return defaults with those of earlier versions for some keys; a key that did not exist named no run."""
+    former = {**defaults, **{key: CHOSEN_BEFORE[key] for key in keys}}
+    return {key: value for key, value in former.items() if value is not None or key not in keys}
 
 
 def evaluation_name(

@@ -52,7 +52,8 @@ class DataConfig:
         name: Short name of the size, used in the run's name (`20k`).
         train_size: Training examples, or blocks of running text, before `scale`; null for all remaining.
         scale: Multiplies `train_size`, `validation_size` and `test_size`; in (0, 1].
-        validation_size: Number of validation questions, the same for every `train_size`.
+        validation_size: Number of validation questions, the same for every `train_size`; those used of them follow it
+            (`train.validation_samples`).
         test_size: Number of test questions, the same for every `train_size`. Of a part that the corpus was published
             in (`corpus.parts`), both take the first in a fixed shuffled order, or all if there are fewer. For running
             text that is split here, both count rows; its published parts are kept whole.
@@ -128,7 +129,8 @@ class CorpusConfig:
         parts: What becomes of files that are named as training, validation and test data (`train.jsonl`, `dev/`):
             `auto` keeps these parts where files of the training part and of a held-out part are found, and divides
             anew otherwise; `published` refuses otherwise, and trains on files without a part's name if none is named
-            train; `ignore` puts all files together and divides anew.
+            train; `ignore` puts all files together and divides anew. The embedded corpus has no files, and with
+            `published` parts of its own: held-out questions about other conditions, in other wordings.
         max_reject_share: Share of rows that may be unusable before the corpus is refused; in [0, 1].
     """
 
@@ -181,7 +183,7 @@ class ModelConfig:
     Attributes:
         name: Short name, used for the run folder and in tables.
         path: Folder of a downloaded model, or `embedded:tiny` for the one that ships with the package.
-        repository: Source for `scripts/download_model.py`, `owner/name`; null for a local model.
+        repository: Source for `medqa-download`, `owner/name`; null for a local model.
         modelscope_repository: Its name on ModelScope, where that differs.
         revision: Branch, tag or commit of that repository.
         chat_template: For a model without a chat template: `instruct`, or a Jinja file; null for the model's own.
@@ -241,7 +243,11 @@ class TrainConfig:
             true on a CPU, where it is measured to be faster. The sums are the same to rounding; dropout draws other
             random numbers. A checkpoint goes on as it began.
         logging_steps: Steps between two points of the training curves.
-        validations: Validations in a run, evenly spread, the last one after the last step.
+        validations: Validations in a run, evenly spread, the last one after the last step. `auto`, the default in
+            `conf/train/`, is at most 5, and so many that all of them together process at most a quarter of the examples
+            that training processes.
+        validation_samples: Examples of each, the first of the validation set; null for all. `auto`, the default in
+            `conf/train/`, follows the size of the training set within the same bound (`config/steps.py`).
         warmup_steps_unmetered: First steps excluded from the throughput (allocator and kernel warm-up).
         checkpoint_minutes: Minutes between checkpoints; every validation writes one as well.
         checkpoint_steps: Optimizer steps between additional checkpoints; null for none.
@@ -262,7 +268,8 @@ class TrainConfig:
     kernels: str = "torch"
     fused_adapters: Any = "auto"
     logging_steps: int = 10
-    validations: int = 5
+    validations: Any = 5
+    validation_samples: Any = None
     warmup_steps_unmetered: int = 2
     checkpoint_minutes: float = 10.0
     checkpoint_steps: int | None = None
@@ -333,7 +340,9 @@ class Config:
             overflow fp16 in a pass before the run begins; `none`; or a list of names, whole or their ends, such as
             `[self_attn]` (all attention, scores included) or `[layers.3.mlp]`.
         overwrite: Move an existing run folder aside, of another run or a finished one, and start again.
-        threads: CPU threads for torch; null for torch's default.
+        threads: CPU threads for torch; null for torch's default, or less: the cores that this process may use
+            (affinity, a container's quota), divided by the cells that run at the same time. Another number gives
+            results that differ by rounding, so a run goes on with the number that it began with.
         interpolated: Unresolved interpolations, such as `${oc.env:NAME}`, by dotted key. Records have these in place of
             their values, which may be secret. Set by `config/compose.py`.
 

@@ -142,9 +142,10 @@ def _unreadable(path: Path, error: OSError) -> Fault:
 
 def _rows(corpus: CorpusConfig, note: Callable[[str], None]) -> Iterator[tuple[str, Row | Reject]]:
     if corpus.source == "embedded":
-        from medqa_finetune.data.embedded import embedded_rows
+        from medqa_finetune.data.embedded import embedded_rows, embedded_rows_of_parts
 
-        return (("", Row(f"embedded[{index}]", values)) for index, values in enumerate(embedded_rows()))
+        parted = embedded_rows_of_parts() if corpus.parts == "published" else zip(repeat(""), embedded_rows())
+        return ((part, Row(f"embedded[{index}]", values)) for index, (part, values) in enumerate(parted))
     reading = reading_of(corpus, note)
     return chain.from_iterable(
         zip(repeat(name), read_rows(path, name, corpus.format, corpus.encoding, reading), strict=False)

@@ -24,6 +24,10 @@ DEFAULT_QUESTIONS_PER_ASPECT = 3
 
 PASSAGES_PER_CONDITION = 6
 
+# Of the conditions, in the order of their digests, the first are asked about in the test part alone, the next in the
+# validation part; of the wordings of every question, the first are in these parts alone.
+HELD_OUT_CONDITIONS, HELD_OUT_WORDINGS = 25, 2
+
 # Findings without complaints, which never appear in a vignette.
 SILENT_FINDINGS = ("无症状", "无感觉", "无明显不适", "体检发现")
 
@@ -134,17 +138,46 @@ def embedded_rows() -> Iterator[dict[str, str]]:
     Yields:
         Rows with the keys `id`, `question`, `answer` and `department`; no question occurs twice.
     """
-    rows: dict[str, tuple[str, str]] = {}
+    return (row for _, row in _rows_with_parts())
+
+
+def embedded_rows_of_parts() -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the part, `train`, `validation` or `test`, of every example that has one, and the example.
+
+    A test question is about a condition that no training example is about, in a wording that none has, so it cannot be
+    answered by repeating what is said elsewhere; the same holds for validation questions. Examples of which only one of
+    the two is held out are in no part.
+    """
+    return ((part, row) for part, row in _rows_with_parts() if part is not None)
+
+
+def _rows_with_parts() -> Iterator[tuple[str | None, dict[str, str]]]:
+    rows: dict[str, tuple[str | None, str, str]] = {}
     for condition_number, condition in enumerate(conditions()):
+        part = _parts_of_conditions().get(condition.name)
         for aspect_number, aspect in enumerate(_phrasings()["questions"]):
             answer = _answer(condition, aspect, aspect_number)
-            for question in _questions(condition, condition_number, aspect, aspect_number):
-                rows.setdefault(question, (answer, condition.department))
+            for wording, question in _questions(condition, condition_number, aspect, aspect_number):
+                is_held_out = wording < HELD_OUT_WORDINGS
+                known = part if is_held_out else "train" if part is None else None
+                rows.setdefault(question, (known, answer, condition.department))
     # Ordered by digest, so that the first rows of the corpus are a representative sample without a random generator.
-    ordered = sorted(rows, key=lambda question: hashlib.sha256(question.encode()).hexdigest())
-    for number, question in enumerate(ordered):
-        answer, department = rows[question]
-        yield {"id": f"embedded-{number:05d}", "question": question, "answer": answer, "department": department}
+    for number, question in enumerate(sorted(rows, key=_digest)):
+        known, answer, department = rows[question]
+        row = {"id": f"embedded-{number:05d}", "question": question, "answer": answer, "department": department}
+        yield known, row
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _parts_of_conditions() -> Mapping[str, str]:
+    """Return the part of each held-out condition."""
+    names = sorted((condition.name for condition in conditions()), key=_digest)
+    test, validation = names[:HELD_OUT_CONDITIONS], names[HELD_OUT_CONDITIONS : 2 * HELD_OUT_CONDITIONS]
+    return dict.fromkeys(test, "test") | dict.fromkeys(validation, "validation")
 
 
 def _answer(condition: Condition, aspect: str, aspect_number: int) -> str:
@@ -161,7 +194,10 @@ def _answer(condition: Condition, aspect: str, aspect_number: int) -> str:
     return template.format(**condition.slots(), closing=closing)
 
 
-def _questions(condition: Condition, condition_number: int, aspect: str, aspect_number: int) -> Iterator[str]:
+def _questions(
+    condition: Condition, condition_number: int, aspect: str, aspect_number: int
+) -> Iterator[tuple[int, str]]:
+    """Yield the questions about an aspect of a condition, each with the number of its wording."""
     templates = _phrasings()["questions"][aspect]
     count = QUESTIONS_PER_ASPECT.get(aspect, DEFAULT_QUESTIONS_PER_ASPECT)
     stride = len(templates) // count
@@ -171,7 +207,8 @@ def _questions(condition: Condition, condition_number: int, aspect: str, aspect_
     for turn in range(count):
         position = condition_number * 5 + aspect_number * 3 + turn
         first, second, third = _three_complaints(complaints, turn)
-        yield templates[(condition_number + aspect_number * 3 + turn * stride) % len(templates)].format(
+        wording = (condition_number + aspect_number * 3 + turn * stride) % len(templates)
+        question = templates[wording].format(
             name=condition.name,
             who=patients[position % len(patients)],
             duration=durations[position % len(durations)],
@@ -179,6 +216,7 @@ def _questions(condition: Condition, condition_number: int, aspect: str, aspect_
             s2=second,
             s3=third,
         )
+        yield wording, question
 
 
 def _three_complaints(complaints: Sequence[str], turn: int) -> tuple[str, str, str]:

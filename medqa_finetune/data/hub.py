@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from medqa_finetune.config.hubs import other_ways
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.readers import FORMAT_OF_SUFFIX, format_of, matches
 from medqa_finetune.errors import DataError, Fault
@@ -53,7 +54,6 @@ def fetch(corpus: CorpusConfig, folder: Path) -> None:
         DataError: the hub cannot be reached, or lacks the data set or the files of `corpus.files`.
     """
     check_patterns(corpus)
-    script = f"python scripts/download_data.py corpus={corpus.name}"
     download = _downloads().get(corpus.hub)
     if download is None:
         allowed = tuple(_downloads())
@@ -75,8 +75,8 @@ def fetch(corpus: CorpusConfig, folder: Path) -> None:
                 key="corpus.repository",
                 got=corpus.repository,
                 file=str(folder),
-                hint=f"Run `{script}` where there is a network (it continues where it stopped), or put the files "
-                "there by hand.",
+                hint=f"The same command continues where it stopped. {other_ways(corpus.hub, 'corpus.hub')} Or put the "
+                "files into that folder by hand.",
             )
         ) from error
     missing = missing_files(corpus, folder)
@@ -87,7 +87,7 @@ def fetch(corpus: CorpusConfig, folder: Path) -> None:
                 f"{corpus.repository} at revision {corpus.revision} has no such file",
                 key="corpus.files",
                 got=missing,
-                hint=f"Look at the data set's files and give corpus.files=[…], then run `{script}`.",
+                hint="Look at the data set's files and give corpus.files=[…].",
             )
         )
     write_json(folder / MARKER, _marker(corpus, folder, commit))

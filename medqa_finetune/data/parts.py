@@ -70,6 +70,8 @@ def published_parts(corpus: CorpusConfig) -> dict[str, list[str]]:
     Raises:
         DataError: some files have no part, or `corpus.parts=published` finds no parts to keep.
     """
+    if corpus.source == "embedded" and corpus.parts == "published":
+        return {part: [part] for part in PARTS}
     if corpus.source == "embedded" or corpus.parts == "ignore":
         return {}
     files = corpus_files(corpus)

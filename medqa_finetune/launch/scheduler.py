@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from medqa_finetune.cores import PARALLEL_VARIABLE
 from medqa_finetune.languages.translate import say
 from medqa_finetune.launch.exit_status import Attempt, ExitStatus, classify_exit, read_or_none, summarize_record
 from medqa_finetune.launch.gpus import Slot
@@ -135,6 +136,7 @@ class Scheduler:
     def __init__(self, jobs: Sequence[Job], slots: Sequence[Slot], *, retries: int, display: Display) -> None:
         self._jobs = jobs
         self._free = deque(slots)
+        self._parallel = str(max(1, min(len(slots), len(jobs))))
         self._retries = retries
         self._display = display
 
@@ -169,7 +171,8 @@ class Scheduler:
     def _start(self, job: Job) -> None:
         before, progress = read_or_none(job.run), read_progress(job.run)
         try:
-            process = CellProcess(cell_command(job.overrides_now(before)), self._free[0].environment())
+            environment = {**self._free[0].environment(), PARALLEL_VARIABLE: self._parallel}
+            process = CellProcess(cell_command(job.overrides_now(before)), environment)
         except OSError as error:
             job.finish(ExitStatus("failed", f"its process could not be started ({error})"))
             return

@@ -1,6 +1,7 @@
 """Loads the tokenizer and the base model in the configured precision and quantization."""
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -20,6 +21,7 @@ from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.compat.failures import words_of
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.cores import cores_of_others, own_cores, usable_cores
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.log import is_terminal
 from medqa_finetune.methods.registry import model_method
@@ -31,6 +33,9 @@ from medqa_finetune.precision import Precision, dtype_of
 from medqa_finetune.record.schema import LayerSizes, Parameters
 
 log = logging.getLogger(__name__)
+
+# `Device.name` of a CPU.
+THREADS = re.compile(r"CPU, (\d+) threads")
 
 # Progress bars are for terminals only.
 if not is_terminal():
@@ -87,10 +92,33 @@ def choose_device(precision: str) -> Device:
     return Device("cuda", torch.cuda.get_device_name(), cast(Precision, chosen))
 
 
-def set_threads(threads: int | None) -> None:
-    """Set the number of CPU threads of torch; None keeps torch's default."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+def set_threads(threads: int | None, begun: str | None = None) -> None:
+    """Set the number of CPU threads of torch.
+
+    Sums are added up in another order by another number of threads, so results differ by rounding: a run goes on with
+    the number that it began with, and the load of the machine decides nothing by itself.
+
+    Args:
+        threads: The number; None for torch's default, or less where this process may not use as many cores.
+        begun: Name of the device (`Device.name`) on which an earlier start of the run computed; None for a new one.
+    """
+    usual, usable = torch.get_num_threads(), usable_cores()
+    before = THREADS.fullmatch(begun or "")
+    chosen = threads or (int(before[1]) if before else min(usual, usable))
+    torch.set_num_threads(chosen)
+    if torch.cuda.is_available():
+        return
+    if threads is None and not before and chosen < usual:
+        log.info("computes with %d threads: %d of %d cores are this run's (threads=)", chosen, usable, usual)
+    if chosen > usable:
+        log.warning("computes with %d threads, and may use %d cores: threads=%d is faster", chosen, usable, usable)
+    others, cores = cores_of_others(), len(own_cores())
+    free = max(1, min(usable, round(cores - others)))
+    if chosen > free and others >= cores / 2:
+        log.warning(
+            "other programs keep about %.1f of %d cores busy: threads=%d may be much faster than %d",
+            min(others, cores), cores, free, chosen,
+        )  # fmt: skip
 
 
 def load_model(

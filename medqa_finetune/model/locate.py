@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from medqa_finetune.architecture.files import check_tokenizer_files, read_config, read_header, weight_files
+from medqa_finetune.config.hubs import other_ways
 from medqa_finetune.config.schema import EMBEDDED_PREFIX, ModelConfig
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model.templates import read_template
@@ -94,10 +95,10 @@ def _missing(model: ModelConfig) -> Fault:
         fault = Fault("model-missing", f"no such folder{nor}", key="model.path", got=model.path)
     if not model.repository:
         return fault.but(hint="Give a folder with config.json, safetensors weights and a tokenizer.")
+    ways = other_ways("huggingface", "source")
+    demo = "`python -m medqa_finetune.train -m profile=demo` runs everything on what ships with the package."
     return fault.but(
-        hint=f"Download it with `python scripts/download_model.py source=modelscope model={model.name}` (or "
-        "source=huggingface). Without a GPU or the weights, `python -m medqa_finetune.train -m profile=demo` runs "
-        "everything on what ships with the package."
+        hint=f"Download it with `medqa-download model={model.name}`. {ways} Without a GPU or the weights, {demo}"
     )
 
 

@@ -32,6 +32,8 @@ class CellWorkload:
         train_pairs: Number of training examples.
         train_tokens: Training tokens over all epochs.
         train_flops: FLOPs of training, including recomputation by gradient checkpointing.
+        validations: Number of validations; 0 without training, as is the next.
+        validation_samples: Examples of each.
         validation_tokens: Tokens of all validations.
         validation_flops: FLOPs of all validations.
         forward_share: FLOPs of a forward pass as a share of those of a training step.
@@ -79,6 +81,8 @@ class CellWorkload:
     heaviest: list[int] = field(default_factory=list)
     examples_cut: float = 0.0
     questions_cut: float = 0.0
+    validations: int = 0
+    validation_samples: int = 0
     model_flops: float = 0.0
     training: list[Operations] = field(default_factory=list)
     validation: list[Operations] = field(default_factory=list)
@@ -142,6 +146,8 @@ class Forecast:
     Attributes:
         examples_cut: Share of the training examples that is cut to fit `train.max_length`, in [0, 1].
         questions_cut: Share of the test questions that is cut, or whose reference is, likewise.
+        validations: Number of validations; 0 without training, as is the next.
+        validation_samples: Examples of each.
         fits: Whether the peak of memory is less than the card has; None unless the plan is for one.
         training_parts: Seconds of training by kind of operator, and those of all launches; empty likewise.
         training_limit: What decides training's time: `products`, `memory` or `launches`; None likewise.
@@ -157,6 +163,8 @@ class Forecast:
     disk_bytes: int
     examples_cut: float = 0.0
     questions_cut: float = 0.0
+    validations: int = 0
+    validation_samples: int = 0
     fits: bool | None = None
     training_parts: dict[str, float] = field(default_factory=dict)
     training_limit: str | None = None
@@ -184,6 +192,8 @@ def forecast_from_workload(work: CellWorkload, workload: Workload, precision: st
         disk_bytes=work.disk_bytes,
         examples_cut=work.examples_cut,
         questions_cut=work.questions_cut,
+        validations=work.validations,
+        validation_samples=work.validation_samples,
     )
 
 
@@ -203,6 +213,8 @@ def _forecast_on_card(work: CellWorkload, workload: Workload, precision: str) ->
         disk_bytes=work.disk_bytes,
         examples_cut=work.examples_cut,
         questions_cut=work.questions_cut,
+        validations=work.validations,
+        validation_samples=work.validation_samples,
         fits=work.memory_bytes <= machine.memory_bytes,
         training_parts=_parts(training),
         training_limit=training.limit if work.training else None,
@@ -233,4 +245,6 @@ def forecast_from_trial(work: CellWorkload, measured: TrialCosts) -> Forecast:
         disk_bytes=work.disk_bytes,
         examples_cut=work.examples_cut,
         questions_cut=work.questions_cut,
+        validations=work.validations,
+        validation_samples=work.validation_samples,
     )

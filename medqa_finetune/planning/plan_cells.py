@@ -105,7 +105,8 @@ def _without_training(forecast: Forecast) -> Forecast:
 
     Peak memory stays that of training, an upper bound.
     """
-    return dataclasses.replace(forecast, train=0.0, validate=0.0, training_bytes=0, disk_bytes=0)
+    untrained = dataclasses.replace(forecast, train=0.0, validate=0.0, training_bytes=0, disk_bytes=0)
+    return dataclasses.replace(untrained, validations=0, validation_samples=0)
 
 
 def _plan_models(configs: Sequence[Config], folder: Path, probe: bool, gpu: str | None) -> Plan:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psutil
 
 from medqa_finetune.config.schema import Config
+from medqa_finetune.config.steps import validations_of
 from medqa_finetune.data.prepare import Splits
 from medqa_finetune.evaluation.without_model import BATCH, predict_without_model
 from medqa_finetune.memory import peak_resident_bytes
@@ -165,10 +166,14 @@ def _train(request: TrialRequest, loaded: "LoadedModel", encoder: Any, splits: S
 
     config, train = request.config, request.config.train
     validated = _spread(splits.validation, train.batch_size)
-    steps = max(train.validations, train.warmup_steps_unmetered + 2)
+    validations = validations_of(train, len(splits.train), len(splits.validation)).times
+    steps = max(validations, train.warmup_steps_unmetered + 2)
     run = _begin(config, "heaviest")
     heaviest = [splits.train[place] for place in request.heaviest]
-    first = _fit(run, _with_steps(config, steps), loaded, encoder, (heaviest, validated))
+    whole: dict[str, Any] = {"validation_samples": None}
+    first = _fit(
+        run, _with_steps(config, steps, validations=validations, **whole), loaded, encoder, (heaviest, validated)
+    )
     draw_curves(run.read_metrics(), "trial")
     peak = peak_bytes(loaded.device.type)
     gc.collect()
@@ -179,12 +184,16 @@ def _train(request: TrialRequest, loaded: "LoadedModel", encoder: Any, splits: S
     list(encoder.encode(usual))
     encoding = (time.perf_counter() - started) / len(usual)
     second = _fit(
-        _begin(config, "usual"), _with_steps(config, steps, validations=1), loaded, encoder, (usual, validated[:1])
+        _begin(config, "usual"),
+        _with_steps(config, steps, validations=1, **whole),
+        loaded,
+        encoder,
+        (usual, validated[:1]),
     )
     per_token = 1 / second.tokens_per_second if second.tokens_per_second else second.seconds / second.tokens
     peak = max(peak, peak_bytes(loaded.device.type))
     # The first training measures the work around a cell's steps: set-up, validations, checkpoints.
-    tokens = train.validations * sum(len(item.input_ids) for item in encoder.encode(validated))
+    tokens = validations * sum(len(item.input_ids) for item in encoder.encode(validated))
     validating = per_token * request.forward_share * tokens
     return TrainingCosts(per_token, encoding, first.seconds + validating + time.perf_counter() - started, peak)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import Config, ModelConfig
+from medqa_finetune.config.steps import total_steps, validation_steps, validations_of, with_validations
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.memory import resident_bytes
 from medqa_finetune.methods.registry import method_of, model_method
@@ -211,11 +212,11 @@ class _TrainingWork(TypedDict):
     validation_tokens: int
     validation_flops: float
     forward_share: float
+    validations: int
+    validation_samples: int
 
 
 def _training_work(config: Config, size: ModelSize, samples: list[TokenCounts], numbers: list[int]) -> _TrainingWork:
-    from medqa_finetune.training.fit import total_steps, validation_steps
-
     method = model_method(config.method)
     if not method.trains_weights:
         return {
@@ -226,12 +227,16 @@ def _training_work(config: Config, size: ModelSize, samples: list[TokenCounts], 
             "validation_tokens": 0,
             "validation_flops": 0.0,
             "forward_share": 1.0,
+            "validations": 0,
+            "validation_samples": 0,
         }
     train = config.train
     steps = total_steps(numbers[0], train)
     seen = min(steps * train.batch_size, round(numbers[0] * train.epochs))
     work = samples[0].work(seen)
-    validated = samples[1].work(numbers[1] * len(validation_steps(steps, train)))
+    found = validations_of(train, *numbers)
+    times = len(validation_steps(steps, with_validations(train, found)))
+    validated = samples[1].work(times * found.samples)
     forward, whole = method.forward_flops(size), method.training_flops(size)
     again = work.flops(dataclasses.replace(forward, per_answer_token=0)) if train.gradient_checkpointing else 0
     return {
@@ -242,6 +247,8 @@ def _training_work(config: Config, size: ModelSize, samples: list[TokenCounts], 
         "validation_tokens": validated.tokens,
         "validation_flops": float(validated.flops(forward)),
         "forward_share": work.flops(forward) / (work.flops(whole) + again),
+        "validations": times,
+        "validation_samples": found.samples,
     }
 
 

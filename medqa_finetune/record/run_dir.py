@@ -73,9 +73,9 @@ class RunDir(RecordDir[Record]):
         return self.path / EVALUATIONS_NAME
 
     @property
-    def curves_path(self) -> Path:
-        """Plot of losses and learning rate."""
-        return self.path / "training_curves.png"
+    def curves_paths(self) -> tuple[Path, ...]:
+        """Plot of losses and learning rate, as PNG, SVG and PDF."""
+        return tuple(self.path / f"training_curves.{ending}" for ending in ("png", "svg", "pdf"))
 
     @property
     def metrics_path(self) -> Path:

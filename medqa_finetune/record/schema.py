@@ -120,6 +120,23 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class Validated:
+    """What a training validates on, `auto` resolved; by the loss there, the weights that are kept are chosen.
+
+    Attributes:
+        times: Number of validations.
+        samples: Examples of each, the first of the validation set.
+        of: Examples of the validation set.
+        share: Examples of all validations over the examples that training processes.
+    """
+
+    times: int
+    samples: int
+    of: int
+    share: float
+
+
+@dataclass(frozen=True)
 class Fp16Probe:
     """What one pass in fp16 showed before a run began; see `training/fp16_probe.py`.
 
@@ -340,6 +357,7 @@ class Record:
         process: The process that works on it, or the last one that did.
         layers: Sizes of the model's layers where they differ from `config.json`, as in a pruned model.
         fitted: Values that `auto` resolved to, kept at restarts; None where no setting is `auto`.
+        validation: What it validates on, kept at restarts; None without training and in records of earlier versions.
         fp16: What a pass in fp16 showed, kept at restarts; None in other precisions and in records of earlier versions.
         resumed_from: Steps of the checkpoints that training resumed from, in order of time.
         files: Files of the training by path relative to the folder; written with the status `trained`. In version 1
@@ -360,6 +378,7 @@ class Record:
     parameters: Parameters | None = None
     layers: LayerSizes | None = None
     fitted: Fitted | None = None
+    validation: Validated | None = None
     fp16: Fp16Probe | None = None
     train: TrainRecord | None = None
     evaluation: EvaluationRecord | None = None

@@ -93,6 +93,8 @@ NEVER_AN_AXIS = (
 )
 SAID_BY_FACTS = ("train.epochs", "train.max_steps", "train.batch_size", "precision")
 SIZE = "data.effective_train_size"
+# They follow the size of the training set.
+VALIDATIONS = "data.effective_validations"
 BETWEEN_METHODS, BETWEEN_SIZES = 0.01, 0.1
 
 
@@ -139,7 +141,8 @@ def unfair(first: Cell, second: Cell, score: str, chosen: Set[str] = frozenset()
         gaps.append(Difference(Fact.TOKENIZER, (first.first.model,), (second.first.model,)))
     # A single axis covers every setting below it; of several axes, only those named in the cell's name do.
     own = axes if len(axes) == 1 else ()
-    said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, SIZE, *own, *chosen)
+    of_size = (SIZE, VALIDATIONS) if Axis.DATA in axes else (SIZE,)
+    said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, *of_size, *own, *chosen)
     gaps += [
         Difference(key, (first.settings.get(key),), (second.settings.get(key),))
         for key in _differing(first, second)

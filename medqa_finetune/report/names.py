@@ -4,10 +4,10 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from medqa_finetune.compat.fonts import chinese_font
 from medqa_finetune.config.identity import DEFAULT_EVALUATION
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.record.evaluations import evaluation_parts
-from medqa_finetune.report.fonts import chinese_font
 from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import signatures, training_items_of
 

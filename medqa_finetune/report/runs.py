@@ -252,6 +252,21 @@ def train_size_of(record: Record) -> int | None:
     return scaled(size, 1.0 if scale is None else scale) if isinstance(size, int) else None
 
 
+def _validations(record: Record) -> dict[str, object]:
+    """Return what a run of `auto` validations validated on, as a setting of its data; empty where that is not known.
+
+    Runs of one size share it, unless one of them is of an earlier version, which validated on all of the set.
+    """
+    if record.validation is not None:
+        times, samples = record.validation.times, record.validation.samples
+    else:
+        train, sets = record.config.get("train"), record.data_manifest
+        if not isinstance(train, dict) or sets is None or "validation_samples" in train:
+            return {}
+        times, samples = train.get("validations", CHOSEN_BEFORE["train.validations"]), sets.validation.n
+    return {"data.effective_validations": f"{times} x {samples}"}
+
+
 def settings_of(record: Record) -> dict[str, object]:
     """Return every setting that can change the result, except the seed, by dotted key."""
     method = record.config.get("method")
@@ -261,6 +276,9 @@ def settings_of(record: Record) -> dict[str, object]:
         # Of the evaluation, only settings that change it: a limit above the number of questions does not.
         settings = training_settings(record.config) | evaluation_settings(record.config)
         # A default of earlier versions, which a run's name does not have: it was not asked for.
-        unasked = {key: AUTO for key, former in CHOSEN_BEFORE.items() if settings.get(key) == former}
-        settings |= {key: value for key, value in unasked.items() if f"{key}=" not in record.name}
+        trains = "train.validations" in settings
+        unasked = [key for key, former in CHOSEN_BEFORE.items() if trains and settings.get(key) == former]
+        settings |= {key: AUTO for key in unasked if f"{key}=" not in record.name}
+        if settings.get("train.validations") == settings.get("train.validation_samples") == AUTO:
+            settings |= _validations(record)
     return {key: value for key, value in settings.items() if key != "seed"}

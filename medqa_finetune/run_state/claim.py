@@ -101,6 +101,12 @@ class Claim:
         """The run's record, read from disk."""
         return own_record(self.cell.run)
 
+    @property
+    def begun_on(self) -> str | None:
+        """Name of the device on which an earlier start of the run computed; None for a new run."""
+        environment = self.record.environment
+        return None if environment is None else environment.device
+
     def cell_record(self) -> Record:
         """Return the run's record with the result of this cell's evaluation."""
         return self.record.seen_by(self.cell.evaluation.read())
@@ -220,7 +226,7 @@ def _sweep_after_training(run: RunDir) -> None:
     evaluation that version 1 stored there, which has its own lock.
     """
     first = EvaluationDir(run.path, in_run=True)
-    own = (run.record_path, run.config_path, run.curves_path, run.results_path)
+    own = (run.record_path, run.config_path, *run.curves_paths, run.results_path)
     for path in (*own, *(() if first.is_locked() else (first.record_path,))):
         sweep(run.path, path.name)
 

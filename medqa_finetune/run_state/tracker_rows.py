@@ -38,8 +38,9 @@ LEFT_OUT = ("method.name", "data.name", "data.scale", "data.train_size", "data.e
 # In place of a value that is null, and of one that the run's method does not read.
 UNSET, UNUSED = "unset", "unused"
 SEED_IN_NAME = re.compile(rf"{SEPARATOR}seed=\d+")
-# Tags of results, which TensorBoard sorts: the scores that verdicts and tables show come first.
-SCORES, DETAILS, TESTING, TRAINING = "scores", "scores_detail", "testing", "training"
+# Tags of results, which TensorBoard sorts, and shows the first five of: the scores of verdicts, of tables, and others.
+SCORES = {Prominence.HEADLINE: "scores", Prominence.MAIN: "scores_main", Prominence.DETAIL: "scores_other"}
+TESTING, TRAINING = "testing", "training"
 RATES = ("empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate", "unclosed_rate", "prompt_cut_rate",
          "reference_cut_rate")  # fmt: skip
 OF_TRAINING = ("seconds", "samples_per_second", "tokens_per_second", "steps", "epochs", "tokens", "truncated_rate",
@@ -60,7 +61,7 @@ def row_of(run: RunDir, folder: EvaluationDir, outputs: Path) -> Row:
     evaluation = read_evaluation(run, record, folder)
     seen = record.seen_by(evaluation)
     name = DEFAULT_EVALUATION if evaluation is None else evaluation.name
-    is_own = evaluation is None or evaluation.name == _first(run, record)
+    is_own = _first(run, record) in (None, name)
     begun = f"{run.path.resolve()} {record.identity} {record.started}"
     return Row(
         id=sha256_of_text(begun if is_own else f"{begun} {name}")[:16],
@@ -76,7 +77,7 @@ def row_of(run: RunDir, folder: EvaluationDir, outputs: Path) -> Row:
 
 
 def _first(run: RunDir, record: Record) -> str | None:
-    """Return the name of the evaluation that was begun first: the training's row has it."""
+    """Return the name of the evaluation that was begun first, which the training's row has; None before that."""
     found = [held.evaluation for held in evaluations_of(run, record) if held.evaluation is not None]
     begun = [(evaluation.started, evaluation.name) for evaluation in found if evaluation.started is not None]
     return min(begun)[1] if begun else None
@@ -135,9 +136,9 @@ def _settled(record: Record) -> dict[str, Any]:
 
 
 def _data(record: Record) -> str:
-    """Return the label of the data, with the share that is taken of its size."""
-    scale = record.setting("data", "scale")
-    return record.data if scale in (None, 1.0) or record.data == "none" else f"{record.data} × {scale:g}"
+    """Return the label of the data; of a share of its size (`data.scale`), the number of examples as `n200`."""
+    manifest, scale = record.data_manifest, record.setting("data", "scale")
+    return record.data if manifest is None or scale in (None, 1.0) or record.data == "none" else f"n{manifest.train.n}"
 
 
 def _plain(value: object) -> Value:
@@ -155,9 +156,8 @@ def _results(record: Record) -> Iterator[tuple[str, float]]:
         return
     for name, score in found.scores.items():
         info = all_scores().get(name)
-        is_detail = info is not None and info.prominence is Prominence.DETAIL
-        yield f"{DETAILS if is_detail else SCORES}/{name}", score.value
-    yield from ((f"{SCORES}/{name}", score.value) for name, score in record.zero_shot.items())
+        yield f"{SCORES[Prominence.DETAIL if info is None else info.prominence]}/{name}", score.value
+    yield from ((f"{SCORES[Prominence.MAIN]}/{name}", score.value) for name, score in record.zero_shot.items())
     for tag, part, names in ((TESTING, found, OF_TESTING), (TRAINING, record.train, OF_TRAINING)):
         if part is None:
             continue

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import cast
@@ -12,6 +13,7 @@ import torch
 from medqa_finetune.compat.failures import is_out_of_memory
 from medqa_finetune.compat.transformers import gradient_checkpointing
 from medqa_finetune.config.schema import Config, MethodConfig, TrainConfig
+from medqa_finetune.config.steps import Validations, total_steps, validation_steps, validations_of, with_validations
 from medqa_finetune.memory import physical_bytes, resident_bytes
 from medqa_finetune.model.auto_batch import candidates, fits, fitting_candidates, is_auto, most_demanding
 from medqa_finetune.model.estimate import Machine, optimizer_bytes_per_weight
@@ -19,9 +21,10 @@ from medqa_finetune.model.load import LoadedModel
 from medqa_finetune.precision import dtype_of
 from medqa_finetune.record.compared import asks_alike, choices_of, choosing, compared_runs, trained_with
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Fitted, Record
+from medqa_finetune.record.schema import Fitted, Record, Validated
 from medqa_finetune.training.batches import Batch, concatenate, pad_right
 from medqa_finetune.training.computing import computing, wants_fused
+from medqa_finetune.training.fit import TrainingSets
 from medqa_finetune.training.loss import AnswerLoss
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,37 @@ def settle(config: Config, loaded: LoadedModel, run: RunDir) -> Config:
     if found is None:
         found = choose(config, loaded) if record is None else _choose_once(config, loaded, run, record)
     return _with(config, found)
+
+
+def settle_validations(config: Config, sets: TrainingSets, run: RunDir) -> Config:
+    """Return the configuration with the validations resolved: from the run's record, or by the sizes, and recorded.
+
+    A restart goes on with the same ones, whatever the rule is by then: among them the weights that are kept are chosen.
+    """
+    record, held_out = run.read(), len(sets.validation)
+    begun = None if record is None else _begun_with(record, held_out)
+    found = begun or validations_of(config.train, len(sets.train), held_out)
+    train = with_validations(config.train, found)
+    steps = total_steps(len(sets.train), train)
+    seen = min(steps * train.batch_size, math.ceil(len(sets.train) * train.epochs))
+    share = len(validation_steps(steps, train)) * found.samples / max(1, seen)
+    if record is not None:
+        run.update(validation=Validated(found.times, found.samples, held_out, round(share, 4)))
+    log.info(
+        "validates %d times on %s of %s examples, %.0f %% of what training processes",
+        found.times, f"{found.samples:,}", f"{held_out:,}", 100 * share,
+    )  # fmt: skip
+    return _train_with(config, train)
+
+
+def _begun_with(record: Record, held_out: int) -> Validations | None:
+    """Return the validations that a training began with; None for one that begins now."""
+    if record.validation is not None:
+        return Validations(record.validation.times, record.validation.samples)
+    # Earlier versions validated on all of the set, and had a number of validations.
+    times = record.setting("train", "validations")
+    is_earlier = "validation_samples" not in record.config.get("train", {})
+    return Validations(times, held_out) if is_earlier and isinstance(times, int) else None
 
 
 def _choose_once(config: Config, loaded: LoadedModel, run: RunDir, record: Record) -> Fitted:

@@ -1,21 +1,44 @@
 """The plot of one training: losses on the left, learning rate on the right."""
 
-import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from medqa_finetune.compat.fonts import fonts
+from medqa_finetune.compat.pictures import picture
+from medqa_finetune.record.files import write_bytes
+
+DPI = 150
+
 Row = Mapping[str, Any]  # a row of `metrics.jsonl`
 
 
-def draw_curves(rows: Sequence[Row], title: str) -> bytes:
-    """Return a PNG of the rows of `metrics.jsonl`: training and validation loss, and learning rate, over steps."""
-    buffer = io.BytesIO()
-    plot_curves(rows, title).savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+def draw_curves(rows: Sequence[Row], title: str, endings: Sequence[str] = ("png",)) -> list[bytes]:
+    """Draw the rows of `metrics.jsonl`: training and validation loss, and learning rate, over steps.
+
+    Args:
+        rows: The rows.
+        title: Title of the picture.
+        endings: Formats of the files whose contents are returned: `png`, `svg`, `pdf`.
+    """
+    # matplotlib's own font has no Chinese, and looking for one takes a moment.
+    families: dict[str, Any] = {} if title.isascii() else {"font.family": fonts()}
+    style: Any = families | {"svg.fonttype": "none", "svg.hashsalt": title}
+    with mpl.rc_context(style):
+        figure = plot_curves(rows, title)
+        return [picture(figure, ending, DPI) for ending in endings]
+
+
+def write_curves(rows: Sequence[Row], title: str, paths: Sequence[Path]) -> None:
+    """Write the picture of `draw_curves` to paths whose endings say how, each atomically."""
+    pictures = draw_curves(rows, title, [path.suffix[1:] for path in paths])
+    for path, content in zip(paths, pictures, strict=True):
+        write_bytes(path, content)
 
 
 def plot_curves(rows: Sequence[Row], title: str) -> Figure:
@@ -32,7 +55,7 @@ def plot_curves(rows: Sequence[Row], title: str) -> Figure:
     rate.set(xlabel="optimizer step", ylabel="learning rate", title="Learning rate", ylim=(0, None))
     for axes in (loss, rate):
         axes.grid(alpha=0.3)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     return figure
 
 

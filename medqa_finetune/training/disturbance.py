@@ -4,21 +4,19 @@ A training that shares its machine is slower than another one for no reason of i
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import TypedDict
 
-import psutil
 import pynvml
 import torch
 
+from medqa_finetune.cores import own_cores, seconds_of_cores
+
 # Seconds below which the kernel's clocks, of 10 ms, are too coarse.
 SHORTEST_SECONDS = 1.0
-# Kinds of a core's time in which it does not work; that of guests is contained in that of users.
-NOT_WORKING = ("idle", "iowait", "guest", "guest_nice")
 # Reasons for a lower clock that come from outside a training. The limit of power is none: it is how a T4 always works.
 FROM_OUTSIDE = (
     pynvml.nvmlClocksEventReasonHwSlowdown
@@ -123,23 +121,6 @@ class Watch:
 
 def _now() -> _Moment:
     return _Moment(time.perf_counter(), time.process_time(), seconds_of_cores())
-
-
-def own_cores() -> list[int]:
-    """Return the numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))  # macOS
-
-
-def seconds_of_cores() -> float:
-    """Return the seconds, since the machine started, that this process's cores worked for anybody.
-
-    Time that a hypervisor gave to other machines counts.
-    """
-    every = psutil.cpu_times(percpu=True)
-    own = [every[number] for number in own_cores() if number < len(every)]
-    return sum(sum(times) - sum(getattr(times, name, 0.0) for name in NOT_WORKING) for times in own)
 
 
 @dataclass(frozen=True)

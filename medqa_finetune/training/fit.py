@@ -15,6 +15,7 @@ from medqa_finetune.compat.peft import bare, has_adapter
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config, TrainConfig
+from medqa_finetune.config.steps import total_steps, validation_steps, validations_of, with_validations
 from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.errors import Fault, ModelError, RunError
 from medqa_finetune.log import is_terminal
@@ -75,6 +76,8 @@ def fit(
             no weight was changed.
     """
     checkpoints, method = keeping.checkpoints, model_method(config.method)
+    found = validations_of(config.train, len(sets.train), len(sets.validation))
+    config = replace(config, train=with_validations(config.train, found))
     steps = total_steps(len(sets.train), config.train)
     resumed, progress = _resumption(run, checkpoints)
     _prepare_folder(run, checkpoints, resumed)
@@ -91,7 +94,7 @@ def fit(
         args=arguments,
         optimizers=(method.optimizer(loaded.model, arguments), None),
         train_dataset=sets.train,
-        eval_dataset=sets.validation,
+        eval_dataset=sets.validation.prefix(found.samples),
         data_collator=collator,
         meter=meter,
         run=run,
@@ -216,12 +219,6 @@ def _write_adapter(loaded: LoadedModel, method: ModelMethod, run: RunDir) -> Non
     replace_folder(run.adapter_path, fill)
 
 
-def total_steps(examples: int, train: TrainConfig) -> int:
-    """Return the number of optimizer steps, ≥ 1; the last batch of an epoch may be smaller."""
-    steps = math.ceil(math.ceil(examples / train.batch_size) * train.epochs)
-    return steps if train.max_steps is None else min(steps, train.max_steps)
-
-
 def warmup_steps(steps: int, train: TrainConfig) -> int:
     """Return the steps in which the learning rate rises, the last of which has the peak rate."""
     return math.ceil(train.warmup_ratio * steps)
@@ -236,11 +233,6 @@ def _warn_of_warmup(train: TrainConfig, steps: int) -> None:
             )
     elif rising > 1 and 2 * rising > steps:
         log.warning("the learning rate still rises in %d of %d steps (train.warmup_ratio)", rising, steps)
-
-
-def validation_steps(steps: int, train: TrainConfig) -> frozenset[int]:
-    """Return the steps after which to validate: `train.validations` of them, evenly spread, with the last step."""
-    return frozenset(math.ceil(steps * number / train.validations) for number in range(1, train.validations + 1))
 
 
 def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, device: Device) -> TrainingArguments:

@@ -1,6 +1,5 @@
 """Draws one picture of the variants: bars for size, memory, speed and scores."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,35 +9,40 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medqa_finetune.compat.fonts import fonts
+from medqa_finetune.compat.pictures import PICTURES, picture
 from medqa_finetune.evaluation.metric_registry import shortlist
 from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.figures.base import INK, PALETTE, STYLE
+from medqa_finetune.report.figures.numbers import amount, tick
 from medqa_finetune.report.messages import panel_title
+from medqa_finetune.report.names import plain
 
-PNG_NAME = "variants.png"
+NAME = "variants"
 DPI = 160
 MEMORY = {"peak_vram_bytes": "Peak GPU memory, allocated (MiB)", "peak_rss_bytes": "Peak resident memory (MiB)"}
 COLOURS = ("base", "quantized", "lora", "lora_quantized", "merged")
 
 
-def write_plot(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Draw the rows of the table, and write the picture atomically.
+def write_plot(table: Sequence[Mapping[str, Any]], title: str, folder: Path) -> list[Path]:
+    """Draw the rows of the table, write the picture as PNG, SVG and PDF, each atomically, and return the paths.
 
     Args:
         table: Rows from `variants.table.rows`.
         title: Title of the picture.
-        path: Path of the PNG to write.
+        folder: Takes the files.
     """
-    style: Any = STYLE
+    paths = [folder / f"{NAME}.{ending}" for ending in PICTURES]
+    style: Any = STYLE | {"font.family": fonts(), "svg.hashsalt": NAME, "pdf.fonttype": 42}
     with mpl.rc_context(style):
         figure = Figure(figsize=(12.0, 6.4), layout="constrained")
         for ax, (column, heading, unit) in zip(figure.subplots(2, 3).flat, _panels(table), strict=True):
             _draw(ax, [(str(row["variant"]), row[column]) for row in table], heading, unit)
-        figure.suptitle(title, fontsize=12, fontweight="bold")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
-    write_bytes(path, buffer.getvalue())
+        figure.suptitle(plain(title), fontsize=12, fontweight="bold")
+        for path in paths:
+            write_bytes(path, picture(figure, path.suffix[1:], DPI))
+    return paths
 
 
 def _panels(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
@@ -62,7 +66,8 @@ def _draw(ax: Axes, values: Sequence[tuple[str, float | None]], heading: str, un
             ax.text(place, 0, "not measured", rotation=90, ha="center", va="bottom", color=INK, fontsize=8)
             continue
         bars = ax.bar(place, value / unit, color=palette[name], width=0.7)
-        ax.bar_label(bars, fmt=lambda number: f"{number:,.0f}" if number >= 100 else f"{number:.2f}", fontsize=8)
+        ax.bar_label(bars, fmt=amount, fontsize=8)
     ax.set_xticks(range(len(values)), [name.replace("_", "\n") for name, _ in values])
     ax.grid(visible=False, axis="x")
     ax.margins(y=0.12)
+    ax.yaxis.set_major_formatter(lambda number, _: tick(number))

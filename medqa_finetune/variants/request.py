@@ -20,7 +20,9 @@ class ExportRequest(Options):
         bare=True,
     )
     to: str | None = option(
-        None, "takes a folder per variant, variants.csv and variants.png; <run>/export if left out", value="DIR"
+        None,
+        "takes a folder per variant, variants.csv and variants.png (svg, pdf); <run>/export if left out",
+        value="DIR",
     )
     base: str | None = option(None, "where the base model lies now; where the run found it if left out", value="DIR")
     max_samples: int | None = option(

@@ -159,7 +159,7 @@ NO_PAD_TOKEN = Expected(
 )  # fmt: skip
 PICKLED = Expected(
     "pickled-weights", names=("pytorch_model.bin", "can run code"),
-    hint="`python scripts/convert_checkpoint.py base NEW_FOLDER`", file="base",
+    hint="`python -m medqa_finetune.convert base NEW_FOLDER`", file="base",
 )  # fmt: skip
 CUT_SHORT = Expected(
     "damaged-file", names=("1,000,000 bytes", "4,896,272"), hint="Download it again", file="base/model.safetensors"
@@ -206,7 +206,7 @@ CASES = [
         (
             Expected(
                 "model-missing", "model.path", "models/Qwen2.5-3B-Instruct", names=("Qwen/Qwen2.5-3B-Instruct",),
-                hint="`python scripts/download_model.py source=modelscope model=qwen2.5-3b`",
+                hint="`medqa-download model=qwen2.5-3b`",
             ),
         ),
     ),

@@ -163,7 +163,7 @@ def check_same(reference: Reference, run: RunDir) -> None:
     for each in (expected, found):
         each["record.json"] = {key: value for key, value in each["record.json"].items() if key not in OF_ITS_BEGINNING}
     # The plot of the curves contains the run's name.
-    names = [name for name in expected if not checks.is_of_one(name) and name != "training_curves.png"]
+    names = [name for name in expected if not checks.is_of_one(name) and not name.startswith("training_curves.")]
     differing = checks.differences({name: expected[name] for name in names}, {name: found.get(name) for name in names})
     expect(not differing, DIFFERENT, "; ".join(differing[:6]))
     known, mine = checks.the_evaluation(reference.run), checks.the_evaluation(run)

@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import huggingface_hub.constants
 import pytest
 
 from medqa_finetune.checkup import hubs
 from medqa_finetune.checkup.result import Check, State
+from medqa_finetune.config.hubs import MIRROR
+
+
+@pytest.fixture(autouse=True)
+def _online(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What another test's environment said when the client was loaded.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
 
 # Nothing listens there.
 CLOSED = "http://127.0.0.1:9"
@@ -90,3 +99,29 @@ def test_offline_asks_nobody(monkeypatch: pytest.MonkeyPatch, variable: str) -> 
     monkeypatch.setattr(hubs, "ask", None)
     check = hubs.check_hubs()
     assert (check.state, check.facts["offline"]) == (State.SKIPPED, variable)
+
+
+@pytest.mark.parametrize(
+    ("what", "hub", "up", "command"),
+    [
+        ("model=a", "huggingface", "hms", "Run `medqa-download model=a`."),
+        ("model=a", "huggingface", "m", "Run `HF_ENDPOINT=https://hf-mirror.com medqa-download model=a`."),
+        ("model=a", "huggingface", "s", "medqa-download model=a source=modelscope`."),
+        ("corpus=b", "huggingface", "s", "Run `medqa-download corpus=b` on a machine"),
+        ("corpus=b", "modelscope", "s", "medqa-download corpus=b source=modelscope`."),
+        ("model=a", "huggingface", "", "Run `medqa-download model=a` on a machine"),
+    ],
+)
+def test_the_hint_is_a_command_that_reaches_a_hub(
+    monkeypatch: pytest.MonkeyPatch, what: str, hub: str, up: str, command: str
+) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    addresses = {"h": hubs.HUGGING_FACE, "m": MIRROR, "s": hubs.MODELSCOPE}
+    reached = {address: 0.1 if letter in up else None for letter, address in addresses.items()}
+    assert command in hubs.download_hint(what, hub, reached)
+
+
+def test_an_endpoint_that_is_dead_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", CLOSED)
+    reached = {CLOSED: None, hubs.HUGGING_FACE: 0.1}
+    assert "`env -u HF_ENDPOINT medqa-download model=a`" in hubs.download_hint("model=a", "huggingface", reached)

@@ -59,6 +59,17 @@ def test_a_process_that_ends_early_is_the_last_trials_problem() -> None:
     assert (quantization.state, quantization.faults[0].code) == (State.PROBLEM, "process-ended")
 
 
+@pytest.mark.parametrize(("bf16", "free"), [(True, 2**33), (False, 2**30)])
+def test_a_gpu_is_described(bf16: bool, free: int) -> None:
+    facts = {"type": "cuda", "name": "Tesla T4", "memory_bytes": 2**34, "precision": "fp16", "count": 2}
+    facts |= {"free_bytes": free, "bf16": bf16, "capability": [7, 5]}
+    found = [Trial("torch", {"cuda": "12.8"}), Trial("device", facts), Trial("precision", {"fp16": 2e13})]
+    device, precision, _ = device_checks(found, ())
+    assert device.state is State.OK
+    assert f"2 × Tesla T4, 16.0 GiB ({free / GIB:.1f} GiB free), CUDA 12.8" in device.line
+    assert (precision.state, precision.facts["bf16"]) == (State.OK, bf16)
+
+
 def test_every_profile_for_a_card_has_it() -> None:
     assert {*option_names("profile")} - CARD_OF_PROFILE.keys() == {"demo"}
 

@@ -104,6 +104,7 @@ CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "train.kernels": "liger",
     "train.fused_adapters": True,
     "train.validations": 2,
+    "train.validation_samples": 50,
 }
 CHANGES_THE_SCORES: dict[str, Any] = {
     "evaluate.max_samples": 10,
@@ -596,3 +597,39 @@ def test_runs_are_found_by_names_of_earlier_defaults(typed: tuple[Any, ...], nam
     assert run_name(changed(AUTO_TRAINING, **values), defaults, {}) not in found
     # A profile that gives numbers has given them before.
     assert former_run_names(VALID, flatten(dataclasses.asdict(VALID)), {}) == []
+
+
+AUTO_VALIDATIONS = changed(AUTO_TRAINING, train__validations="auto", train__validation_samples="auto")
+
+
+def _before_samples(**values: Any) -> dict[str, Any]:
+    """Settings in the record of an earlier version, which validated on the whole set."""
+    settings = settings_of(changed(AUTO_TRAINING, **values), FINGERPRINTS)
+    del settings["train"]["validation_samples"]
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("began", "asked", "same"),
+    [(5, ("auto", "auto"), True), (2, ("auto", "auto"), True), (2, (2, "auto"), True), (5, (5, None), True),
+     (5, (4, "auto"), False), (5, (5, 100), False)],
+)  # fmt: skip
+def test_runs_that_validated_on_all_of_the_set_are_found(began: int, asked: tuple[Any, Any], same: bool) -> None:
+    old, new = _before_samples(train__validations=began), settings_of(
+        changed(AUTO_TRAINING, train__validations=asked[0], train__validation_samples=asked[1]), FINGERPRINTS
+    )  # fmt: skip
+    assert is_same_training(old, training_identity(old), new) is same
+    assert (differences(old, new) == []) is same
+
+
+def test_all_of_the_set_is_in_no_identity() -> None:
+    old = _before_samples()
+    assert training_identity(old) == training_identity(settings_of(AUTO_TRAINING, FINGERPRINTS))
+    assert training_identity(old) != training_identity(settings_of(AUTO_VALIDATIONS, FINGERPRINTS))
+
+
+def test_name_of_a_given_number_is_found_as_the_default_of_before() -> None:
+    defaults = flatten(dataclasses.asdict(AUTO_VALIDATIONS))
+    given = changed(AUTO_VALIDATIONS, train__validations=5, train__max_steps=9)
+    assert run_name(given, defaults, {}) == "lora_20k__train.max_steps=9__train.validations=5"
+    assert "lora_20k__train.max_steps=9" in former_run_names(given, defaults, {})

@@ -109,6 +109,32 @@ def test_held_out_questions_have_few_near_duplicates(rows: list[dict[str, str]])
     assert near_duplicates(held_out, held_out) == len(held_out)  # the measure itself finds what is there
 
 
+def test_held_out_parts_share_no_answer_with_training(rows: list[dict[str, str]]) -> None:
+    parts: dict[str, list[dict[str, str]]] = {}
+    for part, row in embedded.embedded_rows_of_parts():
+        parts.setdefault(part, []).append(row)
+    assert {part: len(own) > 150 for part, own in parts.items()} == {"train": True, "validation": True, "test": True}
+    assert len(parts["train"]) > 3000
+    answers = {part: {row["answer"] for row in own} for part, own in parts.items()}
+    assert not answers["train"] & (answers["validation"] | answers["test"])
+    assert not answers["validation"] & answers["test"]
+    known = {row["id"]: row for row in rows}
+    assert all(known[row["id"]] == row for own in parts.values() for row in own)
+
+
+def test_no_training_question_has_the_words_of_a_test_question() -> None:
+    """Without the names of conditions, since every wording is used for many."""
+    names = sorted((condition.name for condition in embedded.conditions()), key=len, reverse=True)
+
+    def frame(question: str) -> str:
+        return next((question.replace(name, "") for name in names if name in question), question)
+
+    frames: dict[str, set[str]] = {}
+    for part, row in embedded.embedded_rows_of_parts():
+        frames.setdefault(part, set()).add(frame(row["question"]))
+    assert not frames["train"] & (frames["validation"] | frames["test"])
+
+
 def test_readme_disclaims() -> None:
     text = (CORPUS / "README.md").read_text(encoding="utf-8")
     assert "NOT MEDICAL ADVICE" in text

@@ -49,6 +49,12 @@ def test_parts_are_kept_where_training_and_held_out_files_are_named(tmp_path: Pa
     assert division_of(corpus_of(folder, parts="ignore")) is None
 
 
+def test_the_embedded_corpus_has_parts_where_they_are_asked_for() -> None:
+    parts = {name: CorpusConfig("embedded", "embedded", parts=name) for name in ("auto", "ignore", "published")}
+    assert published_parts(parts["published"]) == {part: [part] for part in ("train", "validation", "test")}
+    assert [division_of(parts[name]) for name in parts] == [None, None, "published"]
+
+
 @pytest.mark.parametrize(
     ("names", "level", "said"),
     [

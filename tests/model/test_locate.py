@@ -87,7 +87,7 @@ def test_revision_that_is_not_in_the_cache_is_missing(hub_cache: Path, micro_mod
 def test_missing_model_names_the_download_and_the_demo(tmp_path: Path) -> None:
     fault = refusal(at(tmp_path / "none", REPOSITORY_ID))
     assert (fault.code, fault.key, fault.got) == ("model-missing", "model.path", str(tmp_path / "none"))
-    assert "scripts/download_model.py source=modelscope model=qwen2.5-3b" in fault.hint
+    assert "`medqa-download model=qwen2.5-3b`" in fault.hint
     assert "profile=demo" in fault.hint
 
 
@@ -95,7 +95,7 @@ def test_missing_local_model_says_what_is_needed(tmp_path: Path) -> None:
     fault = refusal(at(tmp_path / "none"))
     assert (fault.code, fault.key) == ("model-missing", "model.path")
     assert "config.json" in fault.hint
-    assert "download_model" not in fault.hint
+    assert "medqa-download" not in fault.hint
 
 
 @pytest.mark.parametrize("repository", [None, REPOSITORY_ID])
@@ -126,7 +126,7 @@ def test_pickled_weights_alone_are_refused_by_name(folder: Path) -> None:
     fault = refusal(at(folder))
     assert (fault.code, fault.file) == ("pickled-weights", str(folder))
     assert "pytorch_model.bin" in fault.problem
-    assert f"`python scripts/convert_checkpoint.py {folder} NEW_FOLDER`" in fault.hint
+    assert f"`python -m medqa_finetune.convert {folder} NEW_FOLDER`" in fault.hint
 
 
 def test_missing_weights_are_refused(folder: Path) -> None:

@@ -208,8 +208,9 @@ def test_files_have_their_names(tmp_path: Path) -> None:
     results = json.loads(run.results_path.read_text(encoding="utf-8"))
     assert results["scores"] == {"bleu": {"value": 1.5, "signature": "s"}}
     assert results["seconds"] is None
-    names = [run.adapter_path, run.checkpoints_path, run.tensorboard_path, run.log_path, run.curves_path]
-    assert [path.name for path in names] == ["adapter", "checkpoints", "tensorboard", "log.txt", "training_curves.png"]
+    curves = [f"training_curves.{ending}" for ending in ("png", "svg", "pdf")]
+    names = [run.adapter_path, run.checkpoints_path, run.tensorboard_path, run.log_path, *run.curves_paths]
+    assert [path.name for path in names] == ["adapter", "checkpoints", "tensorboard", "log.txt", *curves]
 
 
 def test_time_is_utc() -> None:

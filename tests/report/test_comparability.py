@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.record.schema import Score
+from medqa_finetune.record.schema import Score, Validated
 from medqa_finetune.report.comparability import Axis, Difference, Fact, axes_between, unfair, unfair_costs, unfair_times
 from medqa_finetune.report.runs import Cell, Run, settings_of
 from tests.report.builders import record
@@ -141,6 +141,24 @@ def test_seeds_of_an_earlier_version_are_of_the_same_cell() -> None:
         "lora", tuple(Run("lora", "", with_facts(each, micro_batch=size)) for each, size in ((first, 4), (second, 16)))
     )
     assert unfair_costs(mixed, mixed)
+
+
+def test_validation_on_more_examples_than_another_is_a_difference() -> None:
+    """Except between sizes, which it follows."""
+    auto = {"train": {"validations": "auto", "validation_samples": "auto"}}
+    before = {"train": {"validations": 5}}
+
+    def of(method: str, data: str, train: dict[str, Any], validation: Validated | None) -> Cell:
+        each = record(method, data, config=record(method, data).config | train, validation=validation)
+        return Cell(each.name, (Run(each.name, "", each),))
+
+    small, large = Validated(2, 32, 1000, 0.2), Validated(5, 1000, 1000, 0.25)
+    assert unfair(of("lora", "20k", auto, small), of("qlora", "20k", auto, small), "rougeL") == ()
+    assert unfair(of("lora", "20k", auto, small), of("lora", "50k", auto, large), "rougeL") == ()
+    found = unfair(of("lora", "20k", before, None), of("qlora", "20k", auto, small), "rougeL")
+    assert found == (Difference("data.effective_validations", ("5 x 1000",), ("2 x 32",)),)
+    # An earlier version came to the same for large sets.
+    assert unfair(of("lora", "50k", before, None), of("qlora", "50k", auto, large), "rougeL") == ()
 
 
 @pytest.mark.parametrize("rate", ["cpu_taken_rate", "gpu_throttled_rate", "gpu_shared_rate"])

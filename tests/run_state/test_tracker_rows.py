@@ -51,7 +51,7 @@ def test_sizes_are_those_of_the_data_and_auto_is_what_it_came_to(tmp_path: Path)
     config = {**record.config, "data": {**record.config["data"], "scale": 0.01}}
     run.write(record.updated(data_manifest=manifest, config=config, fitted=Fitted(8, gradient_checkpointing=False)))
     settings = row(run).settings
-    assert (settings["cell.data"], settings["cell.train_size"]) == ("50k × 0.01", 500)
+    assert (settings["cell.data"], settings["cell.train_size"]) == ("n500", 500)
     assert (settings["train.micro_batch"], settings["train.gradient_checkpointing"]) == (8, False)
 
 
@@ -85,6 +85,15 @@ def test_another_evaluation_is_another_row(tmp_path: Path) -> None:
     assert other.settings["evaluate.max_samples"] == 10
     assert other.results["scores/rougeL"] == 31.0
     assert other.settings.keys() == own.settings.keys()
+
+
+def test_the_row_of_a_training_is_that_of_its_first_evaluation(tmp_path: Path) -> None:
+    run = finished(tmp_path, "lora", "20k")
+    folder = EvaluationDir(run.evaluations_path / "default")
+    done = row(run)
+    folder.update(started=None, status="pending")
+    before = row(run)
+    assert (before.id, before.name) == (done.id, done.name) == (done.id, run.path.name)
 
 
 def test_a_run_keeps_its_id_until_it_is_begun_anew(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_fetch_then_nothing_to_do(run_script: Callable[..., Any], monkeypatch: p
     calls = fake_hub(monkeypatch)
     outcome = run_script("download_data", "corpus=huatuo26m_lite")
     assert outcome.code == 0
-    assert "Next: python scripts/prepare_data_splits.py corpus=huatuo26m_lite" in outcome.out
+    assert "Next: python -m medqa_finetune.train corpus=huatuo26m_lite" in outcome.out
     again = run_script("download_data")
     assert again.code == 0
     assert "nothing to fetch" in again.out

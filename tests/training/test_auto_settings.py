@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 import torch
 
+from medqa_finetune.config import steps
 from medqa_finetune.config.schema import Config
+from medqa_finetune.data.examples import Encoded
+from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.model.auto_batch import SHARE
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Environment, Fitted, Record
+from medqa_finetune.record.schema import Environment, Fitted, Record, Validated
 from medqa_finetune.training import auto_settings, computing
-from medqa_finetune.training.auto_settings import choose, runs, settle, usable_bytes
+from medqa_finetune.training.auto_settings import choose, runs, settle, settle_validations, usable_bytes
+from medqa_finetune.training.fit import TrainingSets
 from tests.training.trial import load, make_config
 
 AUTO: dict[str, Any] = {"micro_batch": "auto", "gradient_checkpointing": "auto", "max_length": 64}
@@ -243,3 +247,32 @@ def test_a_library_without_memory_of_its_own_is_out_of_memory_too(
     words.pop(0)
     with pytest.raises(RuntimeError, match="shapes"):
         runs(config, loaded)
+
+
+ONE = Encoded([1, 2, 3], 1, cut=False)
+SETS = TrainingSets(EncodedSet([ONE] * 300), EncodedSet([ONE] * 100))
+
+
+def validations(config: Config, run: RunDir) -> tuple[Any, Any]:
+    train = settle_validations(config, SETS, run).train
+    return train.validations, train.validation_samples
+
+
+def test_validations_are_recorded_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(validations="auto", validation_samples="auto", batch_size=10, epochs=1.0)
+    run = begun(tmp_path, config)
+    run.update(config={"train": {"validations": "auto", "validation_samples": "auto"}})
+    assert validations(config, run) == (2, 32)
+    record = run.read()
+    assert record is not None
+    assert record.validation == Validated(2, 32, 100, 0.2133)
+    # A later version with another rule goes on with them.
+    monkeypatch.setattr(steps, "VALIDATION_SHARE", 1)
+    assert validations(config, run) == (2, 32)
+
+
+def test_a_run_of_an_earlier_version_validates_as_it_began(tmp_path: Path) -> None:
+    config = make_config(validations="auto", validation_samples="auto", batch_size=10, epochs=1.0)
+    run = begun(tmp_path, config)
+    run.update(config={"train": {"validations": 5}})
+    assert validations(config, run) == (5, 100)

@@ -46,7 +46,8 @@ def test_axes_name_their_units_and_the_figure_its_run() -> None:
 
 @pytest.mark.parametrize("rows", [ROWS, [], [{"step": 1, "train_loss": 2.0}], [{"step": 1, "loss": None}]])
 def test_picture_is_a_whole_png_even_without_points(rows: list[dict[str, Any]]) -> None:
-    picture = imread(io.BytesIO(draw_curves(rows, "a run")), format="png")
+    (png,) = draw_curves(rows, "a run")
+    picture = imread(io.BytesIO(png), format="png")
     # 10 by 4 inches at 150 dots per inch.
     assert picture.shape[:2] == (600, 1500)
     assert picture.min() < picture.max()
@@ -54,3 +55,10 @@ def test_picture_is_a_whole_png_even_without_points(rows: list[dict[str, Any]]) 
 
 def test_without_losses_there_is_no_empty_legend() -> None:
     assert plot_curves([], "a run").axes[0].get_legend() is None
+
+
+def test_equal_curves_are_equal_files_in_every_format() -> None:
+    first, second = (draw_curves(ROWS, "a_$1", ("svg", "pdf")) for _ in range(2))
+    assert first == second
+    assert first[0].startswith(b"<?xml")
+    assert first[1].startswith(b"%PDF")

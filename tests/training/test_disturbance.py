@@ -9,6 +9,7 @@ import pynvml
 import pytest
 import torch
 
+from medqa_finetune.cores import own_cores
 from medqa_finetune.training import disturbance
 from medqa_finetune.training.disturbance import Disturbance, GpuState, Watch, gpu_state, rates
 
@@ -103,7 +104,7 @@ def busy(processes: int, seconds: float) -> Iterator[None]:
 
 def test_a_busy_machine_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    cores = disturbance.own_cores()
+    cores = own_cores()
     watch = Watch(cuda=False)
     with busy(2 * len(cores), 1.2):
         watch.resume()

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim.lr_scheduler import LambdaLR
 
 from medqa_finetune.config.schema import TrainConfig
+from medqa_finetune.config.steps import total_steps, validation_steps
 from medqa_finetune.data.examples import IGNORED
 from medqa_finetune.data.token_sets import EncodedSet, Item
 from medqa_finetune.errors import RunError
@@ -20,7 +21,6 @@ from medqa_finetune.training import computing
 from medqa_finetune.training import fit as fit_module
 from medqa_finetune.training import trainer as trainer_module
 from medqa_finetune.training.batches import Collator, Step
-from medqa_finetune.training.fit import total_steps, validation_steps
 from tests.faulty import only_fault
 from tests.training.trial import PAIRS, Trial, load, logits, make_config, train
 

@@ -84,7 +84,8 @@ def test_nothing_measured_is_said() -> None:
 
 
 def test_the_plot_shows_missing_figures(tmp_path: Path) -> None:
-    write_plot(rows(compare(FOUR)), "micro", tmp_path / "variants.png")
+    paths = write_plot(rows(compare(FOUR)), "micro", tmp_path)
+    assert [path.suffix for path in paths] == [".png", ".svg", ".pdf"]
     assert (tmp_path / "variants.png").read_bytes().startswith(b"\x89PNG")
 
 

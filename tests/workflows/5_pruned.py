@@ -12,7 +12,7 @@ from medqa_finetune import chat, evaluate, finetune
 
 outputs = Path(os.environ["OUTPUTS"])
 converted = outputs / "converted"
-subprocess.run([sys.executable, "scripts/convert_checkpoint.py", os.environ["MODEL"], str(converted)], check=True)
+subprocess.run([sys.executable, "-m", "medqa_finetune.convert", os.environ["MODEL"], str(converted)], check=True)
 
 run = finetune(converted, os.environ["PAIRS"], "lora", outputs=outputs)
 print({name: score.value for name, score in run.scores.items()})

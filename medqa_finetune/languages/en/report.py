@@ -271,6 +271,9 @@ SENTENCES = {
     "after Holm's correction. Pale: no difference shown. ×: not comparable. Colours span the differences between "
     "trained cells; larger ones have the strongest.",
     "chart.differences.cut": "The first {shown} of {count} cells are shown.",
+    # The file of captions.
+    "captions.title": "Captions of the figures",
+    "captions.signatures": "How the scores are defined",
     # The page.
     "page.title": "How much do more data and the method buy?",
     "page.skip": "Skip to the results",

@@ -367,8 +367,29 @@ TEXTS = {
     "A corpus that keeps its published parts (corpus.parts) gives pairs/train.jsonl, pairs/test.jsonl, … instead.": (
         "保留公布划分的语料（corpus.parts）则写出 pairs/train.jsonl、pairs/test.jsonl、…。"
     ),
-    "Downloads a base model's safetensors weights, tokenizer and configuration.": (
-        "下载基座模型的 safetensors 权重、分词器和配置。"
+    "Downloads a base model's safetensors weights, tokenizer and configuration, or a public data set that conf/corpus "
+    "names.": "下载基座模型的 safetensors 权重、分词器和配置，或 conf/corpus 中的公开数据集。",
+    "The environment variable HF_ENDPOINT names a mirror of Hugging Face.": (
+        "环境变量 HF_ENDPOINT 指定 Hugging Face 的镜像。"
+    ),
+    "Also as python -m medqa_finetune.download.": "也可写作 python -m medqa_finetune.download。",
+    "Also as python -m medqa_finetune.convert.": "也可写作 python -m medqa_finetune.convert。",
+    "options of a model:": "下载模型的选项：",
+    "options of a corpus:": "下载语料的选项：",
+    # The list of commands
+    "train and evaluate one experiment, or with -m a matrix of them": "训练并评测一个实验，加 -m 则为一组实验",
+    "time, memory, disk and money of the same, before anything runs": "运行之前估算所需的时间、内存、磁盘和费用",
+    "tables, charts and a page over all runs": "所有运行的表格、图和网页",
+    "evaluate a run again, or score a file of predictions": "重新评测一次运行，或给预测文件打分",
+    "talk to models that runs have trained": "与训练好的模型对话",
+    "make and measure merged, quantized and other variants of a run": "导出并测量合并、量化等变体",
+    "fetch a model or a public corpus, from Hugging Face or ModelScope": (
+        "从 Hugging Face 或 ModelScope 下载模型或公开语料"
+    ),
+    "turn pickled weights into safetensors": "把 pickle 权重转成 safetensors",
+    "say whether a run can start here, and what each profile needs": "检查本机能否运行，以及各配置档的需求",
+    "Each has --help. To begin: python -m medqa_finetune.train -m profile=demo": (
+        "每个命令都有 --help。可从这里开始：python -m medqa_finetune.train -m profile=demo"
     ),
     "An interrupted download continues where it stopped.": "中断的下载会从断点继续。",
     "No pickled weights and no code are fetched.": "不下载 pickle 权重和任何代码。",
@@ -383,4 +404,19 @@ TEXTS = {
     ),
     "folder to make": "要新建的文件夹",
     "the same questions to several runs": "向多个运行提同样的问题",
+    (
+        "QLoRA with the settings of its authors for models of 7B and 13B (Dettmers et al. 2023, arXiv:2305.14314, "
+        "table 9)"
+    ): ("QLoRA，采用其作者对 7B 和 13B 模型的设置（Dettmers 等 2023，arXiv:2305.14314，表 9）"),
+    (
+        "SwanLab, pip install 'medqa_finetune[swanlab]'; files below the run folder, SWANLAB_MODE=offline for no "
+        "network"
+    ): ("SwanLab，pip install 'medqa_finetune[swanlab]'；文件在运行文件夹下，无网络时设 SWANLAB_MODE=offline"),
+    "Event files in the run folder, with a table of all runs in HPARAMS: tensorboard --logdir outputs": (
+        "事件文件写入运行文件夹，HPARAMS 中有所有运行的对照表：tensorboard --logdir outputs"
+    ),
+    (
+        "Every command takes lang=en|zh: the language of messages and help; the locale's (LC_ALL, LC_MESSAGES, "
+        "LANG) if left out."
+    ): ("所有命令都可加 lang=en|zh：消息和帮助的语言；不给则按系统区域设置（LC_ALL、LC_MESSAGES、LANG）。"),
 }

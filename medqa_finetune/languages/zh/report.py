@@ -315,6 +315,9 @@ SENTENCES = {
     "chart.differences.caption": "每格为行得分减列得分。实色粗体：经 Holm 校正后有差异；浅色：未显示差异；×：不可比。"
     "颜色按训练格之间的差异取值，更大的差异用最深的颜色。",
     "chart.differences.cut": "共 {count} 格，仅显示前 {shown} 个。",
+    # The file of captions.
+    "captions.title": "图注",
+    "captions.signatures": "得分的定义",
     # The page.
     "page.title": "更多数据与不同方法，各值多少？",
     "page.skip": "跳到结果",

@@ -1,6 +1,15 @@
 """What commands say in the terminal while they run, and what they log there."""
 
 TEXTS = {
+    "computes with {chosen} threads: {usable} of {usual} cores are this run's (threads=)": (
+        "使用 {chosen} 个线程：{usual} 个核心中有 {usable} 个归本次运行（threads=）"
+    ),
+    "computes with {chosen} threads, and may use {usable} cores: threads={fewer} is faster": (
+        "使用 {chosen} 个线程，但只能用 {usable} 个核心：threads={fewer} 更快"
+    ),
+    "other programs keep about {others} of {cores} cores busy: threads={free} may be much faster than {chosen}": (
+        "其他程序占用了 {cores} 个核心中的约 {others} 个：threads={free} 可能比 {chosen} 快得多"
+    ),
     "error: {faults}": "错误：{faults}",
     "interrupted": "已中断",
     "{reason}; the same command resumes from here": "{reason}；再次运行同一命令即可从此处继续",
@@ -56,4 +65,7 @@ TEXTS = {
     "stopping {count} cells, each of which writes a checkpoint first; again to stop at once": (
         "正在停止 {count} 格，各格会先写检查点；再按一次立即停止"
     ),
+    # The list of commands
+    "command": "命令",
+    "or": "或",
 }

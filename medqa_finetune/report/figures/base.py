@@ -18,9 +18,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from medqa_finetune.compat.fonts import fonts
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.analysis import Analysis
-from medqa_finetune.report.fonts import fonts
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.labels import method_label
 from medqa_finetune.report.messages.language import Text

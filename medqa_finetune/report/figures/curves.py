@@ -11,13 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from medqa_finetune.errors import DataError
-from medqa_finetune.report.figures.base import INK, Chart, ChartInput, Palette, nothing_measured
+from medqa_finetune.report.figures.base import INK, MARKERS, Chart, ChartInput, Palette, Style, nothing_measured
 from medqa_finetune.report.messages import label
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import compact, two_lines
 from medqa_finetune.report.runs import Cell, Run
 
 POINTS_PER_LINE = 150
+# Marks on a line that tell it from another below it, and widths of the first and the last method's lines.
+MARKS_PER_LINE = 8
+WIDEST, THINNEST = 3.0, 1.0
 # Maximum number of seeds in a mean curve: a thousand logs would take long to read.
 MOST_SEEDS = 10
 COLUMNS = ["step", "tokens", "loss", "eval_loss"]
@@ -112,11 +115,8 @@ def _draw(axes: Axes, curves: Sequence[Curve], columns: tuple[str, str], palette
     for curve in curves:
         points = _points(curve, over, loss)
         drawn += len(points)
-        # Each method's lines are thinner than those drawn before them, so that equal losses show as two lines.
-        place = entries.index(curve.cell.entry)
-        dashes = DASHES[sizes.index(curve.cell.train_size) % len(DASHES)]
-        style = {"linewidth": max(1.0, 2.8 - 1.4 * place), "linestyle": dashes}
-        style |= {"marker": "o", "markersize": max(2.5, 5.5 - 2 * place)} if loss == "eval_loss" else {}
+        style = _line_style(entries.index(curve.cell.entry), len(entries), len(points), every=loss == "eval_loss")
+        style["linestyle"] = DASHES[sizes.index(curve.cell.train_size) % len(DASHES)]
         axes.plot(points[over], points[loss], color=palette[curve.cell.entry], **style)
     if not drawn:
         nothing_measured(axes)
@@ -126,8 +126,25 @@ def _draw(axes: Axes, curves: Sequence[Curve], columns: tuple[str, str], palette
     axes.margins(x=0.02)
 
 
+def _line_style(place: int, count: int, points: int, *, every: bool) -> Style:
+    """Return a style that tells equal lines of several methods apart.
+
+    Lines are thinner than those drawn before them, marks smaller and hollow after the first, and marks of long lines
+    stand at points of their own.
+    """
+    share = place / max(1, count - 1)
+    style: Style = {"linewidth": WIDEST - (WIDEST - THINNEST) * share, "marker": MARKERS[place % len(MARKERS)]}
+    style |= {"markersize": 9 - 5 * share if every else 5, "markeredgewidth": 1.2}
+    style |= {"markerfacecolor": "none"} if every and place < count - 1 else {}
+    apart = max(1, points // MARKS_PER_LINE)
+    return style if every else style | {"markevery": (place * apart // max(1, count) % max(1, points), apart)}
+
+
 def _handles(entries: Sequence[str], sizes: Sequence[int], palette: Palette) -> list[Artist]:
-    methods = [Line2D([], [], color=palette[entry], linewidth=2.5, label=two_lines(entry)) for entry in entries]
+    methods = [
+        Line2D([], [], color=palette[entry], label=two_lines(entry), **_line_style(at, len(entries), 1, every=False))
+        for at, entry in enumerate(entries)
+    ]
     dashed = [
         Line2D([], [], color=INK, linestyle=DASHES[at % len(DASHES)], linewidth=1.3, label=compact(size))
         for at, size in enumerate(sizes)

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from medqa_finetune.compat.fonts import fonts
+from medqa_finetune.compat.pictures import PICTURES, picture
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.base import INK, STYLE, ChartInput, Style, chart_input
@@ -35,8 +37,6 @@ from medqa_finetune.report.figures.costs import (
 )
 from medqa_finetune.report.figures.numbers import amount
 from medqa_finetune.report.figures.score_vs_size import score_against_size
-from medqa_finetune.report.figures.write import PICTURES, picture
-from medqa_finetune.report.fonts import fonts
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages import label, panel_title
 from medqa_finetune.report.names import compact, two_lines

@@ -1,6 +1,8 @@
 """Draws a score against the number of training examples, with intervals, the fitted curve and the baselines."""
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,16 +11,19 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.figures.base import INK, MARKERS, Chart, ChartInput, Style, nothing_measured, table_of
+from medqa_finetune.report.figures.numbers import tick
 from medqa_finetune.report.messages import label, score_axis, score_title
 from medqa_finetune.report.names import compact, training_items, two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.verdict import Fit
 
-# Horizontal offset factor between methods, so that their intervals do not overlap.
-SHIFT = 1.06
+# Horizontal offset factor between methods, so that their intervals do not overlap; all together at most this share of
+# the gap between two sizes.
+SHIFT, MOST_OF_GAP = 1.06, 0.5
 # Tick labels closer than this share of a decade would overlap.
 TICK_GAP = 0.07
-BASELINE_DASHES = ((0, (5, 2)), (0, (1.5, 1.5)))
+# Lengths of a dash and its gap; baselines of one value take turns.
+DASH, CLOSE = 5.0, 0.004
 
 
 def charts(given: ChartInput) -> Iterator[Chart]:
@@ -62,8 +67,9 @@ def _draw(axes: Axes, given: ChartInput, score: ScoreInfo, fits: Sequence[Fit]) 
         nothing_measured(axes)
         return
     entries = [entry for entry in palette if any(cell.entry == entry for cell in known)]
+    step = _shift(sizes, len(entries))
     for place, entry in enumerate(entries):
-        shift = SHIFT ** (place - (len(entries) - 1) / 2)
+        shift = step ** (place - (len(entries) - 1) / 2)
         line = [cell for cell in known if cell.entry == entry]
         style: Style = {"color": palette[entry], "marker": MARKERS[place % len(MARKERS)], "label": two_lines(entry)}
         _draw_line(axes, line, (score.name, shift), given, style)
@@ -72,15 +78,35 @@ def _draw(axes: Axes, given: ChartInput, score: ScoreInfo, fits: Sequence[Fit]) 
                 at, values, low, high = zip(*fit.curve, strict=True)
                 axes.plot(at, values, color=palette[entry], linewidth=0.8, alpha=0.8)
                 axes.fill_between(at, low, high, color=palette[entry], alpha=0.1, linewidth=0)
-    for place, cell in enumerate(cell for cell in known if not cell.train_size):
-        style = {"color": INK, "linewidth": 1.1, "linestyle": BASELINE_DASHES[place % len(BASELINE_DASHES)]}
-        axes.axhline(cell.mean(score.name), label=cell.entry, **style)
+    baselines = [cell for cell in known if not cell.train_size]
+    for cell, dashes in zip(baselines, _dashes([cell.mean(score.name) for cell in baselines]), strict=True):
+        style = {"color": INK, "linewidth": 1.1, "linestyle": dashes}
+        axes.axhline(cell.mean(score.name), label=two_lines(cell.entry), **style)
     axes.set(xlabel=training_items(score), ylabel=score_axis(score.name).en)
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.25, max(sizes) * (2.1 if fits else 1.25))
     axes.xaxis.set_major_locator(FixedLocator([float(size) for size in ticks_of(sizes)]))
     axes.xaxis.set_major_formatter(lambda value, _: compact(round(value)))
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: tick(value))
+
+
+def _shift(sizes: Sequence[int], count: int) -> float:
+    gaps = [math.log(high / low) for low, high in pairwise(sizes)]
+    return math.exp(min([math.log(SHIFT), *(MOST_OF_GAP * gap / max(1, count - 1) for gap in gaps)]))
+
+
+def _dashes(values: Sequence[float]) -> list[tuple[float, tuple[float, ...]]]:
+    """Return a dash pattern for each baseline: its own, and in turn with others of about the same value."""
+    largest = max(map(abs, values), default=0.0)
+    patterns: list[tuple[float, tuple[float, ...]]] = []
+    for at, value in enumerate(values):
+        same = [other for other, near in enumerate(values) if abs(near - value) <= CLOSE * largest]
+        length = DASH if at % 2 == 0 else DASH / 3
+        gap = 0.4 * DASH if len(same) == 1 else DASH * (len(same) - 1)
+        own = length if len(same) == 1 else DASH
+        patterns.append((DASH * same.index(at), (own, gap)))
+    return patterns
 
 
 def _draw_line(axes: Axes, line: Sequence[Cell], where: tuple[str, float], given: ChartInput, style: Style) -> None:

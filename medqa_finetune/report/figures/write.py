@@ -1,14 +1,11 @@
 """Writes charts to files: PNG, SVG, PDF and the data as CSV; also makes the SVG for the page."""
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
 
 from medqa_finetune.compat.matplotlib import SvgImage
+from medqa_finetune.compat.pictures import PICTURES, picture
 from medqa_finetune.record.files import sweep, write_bytes
 from medqa_finetune.report.figures.base import (
     BACKGROUND,
@@ -26,10 +23,6 @@ from medqa_finetune.report.messages import drawn as drawn_words
 from medqa_finetune.report.outputs.csv import write_csv
 
 DPI = 150
-# Endings of the pictures of a chart.
-PICTURES = ("png", "svg", "pdf")
-# What a format would otherwise write of the time, which would make equal pictures different files.
-TIMELESS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 POINTS_PER_INCH = 72
 COLOURS = {INK: "var(--ink)", LINE: "var(--line)", PAPER: "var(--paper)"}
 
@@ -60,20 +53,13 @@ def write_charts(charts: Iterable[Chart], folder: Path) -> list[Drawn]:
 def _write(chart: Chart, folder: Path) -> Drawn:
     with chart_style(chart.name):
         figure = figure_of(chart)
-        png, pdf = picture(figure, "png"), picture(figure, "pdf")
-        svg = SvgImage(picture(figure, "svg"))
+        png, pdf = picture(figure, "png", DPI), picture(figure, "pdf", DPI)
+        svg = SvgImage(picture(figure, "svg", DPI))
     write_bytes(folder / f"{chart.name}.png", png)
     write_bytes(folder / f"{chart.name}.pdf", pdf)
     write_bytes(folder / f"{chart.name}.svg", svg.add_titles(HINT).as_file())
     write_csv(chart.data, folder / f"{chart.name}.csv")
     return Drawn(chart, inline(svg, chart))
-
-
-def picture(figure: Figure, ending: str, dpi: int = DPI) -> bytes:
-    """Return a figure as a file of one of `PICTURES`, the same for the same figure."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=ending, dpi=dpi, metadata=TIMELESS[ending])
-    return buffer.getvalue()
 
 
 def inline(svg: SvgImage, chart: Chart) -> str:

@@ -31,6 +31,22 @@ TEXTS = {
         "再次运行同一命令即可继续；命令保存在该运行的记录中。"
     ),
     "Type {command} {flag} … for the settings of the training.": "要看训练的设置，请输入 {command} {flag} …。",
+    # Downloads
+    "Download it with {command}.": "请用 {command} 下载。",
+    "The same command continues where it stopped.": "再次运行同一命令即从断点继续。",
+    "Try the other hub: {option}=huggingface.": "请试另一个网站：{option}=huggingface。",
+    "HF_HUB_OFFLINE forbids the network: unset HF_HUB_OFFLINE.": (
+        "HF_HUB_OFFLINE 禁止联网：请运行 unset HF_HUB_OFFLINE。"
+    ),
+    "HF_ENDPOINT names another address: unset HF_ENDPOINT, or give {option}.": (
+        "HF_ENDPOINT 指向另一个地址：请运行 unset HF_ENDPOINT，或给出 {option}。"
+    ),
+    "Where it is blocked, export {mirror}, or give {option}.": "若无法访问，请 export {mirror}，或给出 {option}。",
+    "Or put the files into that folder by hand.": "也可手动把文件放入该文件夹。",
+    "Look at the data set's files and give corpus.files=[…].": "请查看该数据集的文件，并给出 corpus.files=[…]。",
+    "nothing is named": "没有指明要下载什么",
+    "Give model=NAME or corpus=NAME; see --help.": "请给出 model=名称 或 corpus=名称；见 --help。",
+    "Download one after the other.": "请逐个下载。",
     # Without effect
     "has no effect here": "在这里不起作用",
     "has no effect with {setting}": "在 {setting} 下不起作用",

@@ -85,9 +85,6 @@ TEXTS = {
     "Names such as con, summary and cache are reserved.": "con、summary、cache 等名称已被保留。",
     "must be the path of a folder": "必须是文件夹的路径",
     "means nothing in a file of corpus.format={format}": "在 corpus.format={format} 的文件中没有意义",
-    "needs files named train and test, and the embedded corpus has no files": (
-        "需要名为 train 和 test 的文件，而内置语料没有文件"
-    ),
     "has questions with answers, and corpus.task=text needs running text": "是问答对，而 corpus.task=text 需要连续文本",
     "all of the model computes in fp32": "整个模型都以 fp32 计算",
     "all of the model computes in fp32 here": "在这里整个模型都以 fp32 计算",
@@ -273,4 +270,19 @@ TEXTS = {
     "Give it to `python -m medqa_finetune.export`, which trains first.": (
         "请把它交给 `python -m medqa_finetune.export`，它会先训练。"
     ),
+    "a trial returns its validation loss, the lower the better": "每次试验返回验证损失，越低越好",
+    "an integer ≥ 1, or null": "≥ 1 的整数，或 null",
+    "an integer ≥ 0": "≥ 0 的整数",
+    "a number of seconds ≥ 0": "≥ 0 的秒数",
+    "Run one experiment per value with -m (--multirun): {command}.": (
+        "要对每个值各跑一个实验，请加 -m（--multirun）：{command}。"
+    ),
+    # Hydra's flags, and what cannot take effect
+    "See `{command}`.": "见 `{command}`。",
+    "Begin it with `{line}`.": "请在开头写上 `{line}`。",
+    "excludes {other}": "不能与 {other} 同用",
+    "is for {other}": "只用于 {other}",
+    "Type {text}.": "请输入 {text}。",
+    "must be followed by {value}": "后面必须跟 {value}",
+    "Type `{command}` for the settings of the training.": "训练的设置请输入 `{command}`。",
 }

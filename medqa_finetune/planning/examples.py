@@ -1,0 +1,42 @@
+"""What a plan says of examples: those that are cut, and those that cells validate on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medqa_finetune.record.short_names import short_names
+
+NAME_WIDTH = 40
+
+
+def describe_cut(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which share of the cells' examples and questions does not fit into `train.max_length`."""
+    said = []
+    for key, what in (("examples_cut", "training examples"), ("questions_cut", "test questions or their references")):
+        shares = {each["name"]: float(each[key]) for each in rows if each[key]}
+        if shares:
+            low, high = f"{min(shares.values()):.1%}", f"{max(shares.values()):.1%}"
+            share = low if low == high else f"{low} to {high}"
+            cells = "all cells" if len(shares) == len(rows) else ", ".join(shares)
+            said.append(f"Longer than train.max_length, and cut: {share} of the {what} ({cells}).")
+    return said
+
+
+def describe_validations(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how often cells validate, on how many examples, one line for all cells that train.
+
+    Args:
+        rows: The cells of a plan, each with `name`, `validations` and `validation_samples`.
+    """
+    alike: dict[tuple[int, int], list[str]] = {}
+    names = short_names([each["name"] for each in rows], NAME_WIDTH)
+    for each, name in zip(rows, names, strict=True):
+        if each["validations"]:
+            alike.setdefault((each["validations"], each["validation_samples"]), []).append(name)
+    if not alike:
+        return []
+    every = len(alike) == 1
+    parts = [
+        f"{times} x {samples:,} examples" + ("" if every else f" ({', '.join(cells)})")
+        for (times, samples), cells in alike.items()
+    ]
+    return [f"Validation: {'; '.join(parts)}."]
