@@ -21,6 +21,7 @@ from medqa_finetune.config.schema_faults import unknown_key
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, RunError
+from medqa_finetune.log import without_foreign_warnings
 from medqa_finetune.record.display import as_html, benchmark_scores, in_lines, main_scores
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
@@ -137,6 +138,7 @@ class Evaluated:
         return as_html(f"n {self.record.n}", self.record, self.exams)
 
 
+@without_foreign_warnings()
 def finetune(
     model: Model,
     pairs: Pairs,
@@ -198,6 +200,7 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt(str(error)) from None
 
 
+@without_foreign_warnings()
 def evaluate(
     subject: "Finetuned | Model | Iterable[Mapping[str, Any]]",
     pairs: "Pairs | None" = None,
@@ -329,6 +332,7 @@ def _answers_of(run: RunDir, name: str | None = None) -> "tuple[Prediction, ...]
     return () if of_text else tuple(predictions_of(run, name))
 
 
+@without_foreign_warnings()
 def chat(  # noqa: PLR0913 (options by name, as the command has them)
     subject: "Finetuned | Model",
     *,

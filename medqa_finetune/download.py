@@ -102,6 +102,10 @@ def download(arguments: list[str]) -> int:
 def _with_keys(arguments: Sequence[str]) -> list[str]:
     """Return arguments with `model NAME` and `corpus NAME` as key=value."""
     what, *rest = [*arguments] or [""]
+    if "=" not in what and (what in option_names(MODEL) or what.count("/") == 1):
+        return [f"{MODEL}={what}", *rest]
+    if what in option_names(CORPUS):
+        return [f"{CORPUS}={what}", *rest]
     if what in (MODEL, CORPUS) and rest and "=" not in rest[0]:
         return [f"{what}={rest[0]}", *rest[1:]]
     return [*arguments]

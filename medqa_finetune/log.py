@@ -5,6 +5,7 @@ import copy
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,20 @@ def in_kernel() -> bool:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return getattr(shell, "kernel", None) is not None
+
+
+@contextmanager
+def without_foreign_warnings() -> Iterator[None]:
+    """In a notebook, hide warnings of other packages while the block runs; users cannot act on them.
+
+    Such as tqdm's, that widgets are missing, where nothing here shows a widget. Our own messages are logged.
+    """
+    if not in_kernel():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def log_to_terminal() -> None:

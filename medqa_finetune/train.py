@@ -58,6 +58,9 @@ def train(arguments: list[str]) -> int:
         )
         got = card.partition("=")[2]
         raise ConfigError(Fault("unknown-key", "there is no such key", key="gpu", got=got, hint=hint))
+    for planned in (argument for argument in line.overrides if argument.startswith("plan.")):
+        hint = "Give it to `python -m medqa_finetune.plan`."
+        raise ConfigError(Fault("unknown-key", "there is no such key", key=planned.partition("=")[0], hint=hint))
     for pipeline in (argument for argument in line.overrides if argument.startswith("pipeline=")):
         hint = "Give it to `python -m medqa_finetune.export`, which trains first."
         raise ConfigError(Fault("unknown-key", "there is no such key", key=pipeline.partition("=")[0], hint=hint))

@@ -29,7 +29,7 @@ from medqa_finetune.config.identity import as_meant, flatten
 from medqa_finetune.config.no_effect import file_faults, unchosen
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.yaml_traps import trapped_values
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault
 
 CONFIG_NAME = PRIMARY_FILE
 # Hydra's setting of further folders with configuration files.
@@ -120,6 +120,16 @@ def check_chosen_files(hydra_config: Any) -> None:
     files = [file for name in names if (file := read_config_file(name, folders)) is not None]
     if found := [*trapped_values(paths), *file_faults(files, choices), *unchosen(choices)]:
         raise ConfigError(*found)
+
+
+def with_file(fault: Fault, hydra_config: Any) -> Fault:
+    """Return the fault of a missing name with the chosen file that lacks it; any other fault as it is."""
+    group, _, key = (fault.key or "").partition(".")
+    choice = hydra_config.runtime.choices.get(group)
+    if fault.code != "missing-key" or key != "name" or not isinstance(choice, str):
+        return fault
+    file = read_config_file(f"{group}/{choice}", source_folders(hydra_config))
+    return fault if file is None else fault.but(file=str(file.path), hint=f"Write this line into it: name: {choice}.")
 
 
 def source_folders(hydra_config: Any) -> list[Path]:

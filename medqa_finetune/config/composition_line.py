@@ -1,5 +1,6 @@
 """The command line of a composition: flags anywhere, groups and keys of an experiment, a command's own options."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from medqa_finetune.config.command_options import Options, option_words
 from medqa_finetune.config.corrections import (
     FORMATS,
     GROUP,
+    NUMBER,
     TEXT,
     Repair,
     Words,
@@ -18,6 +20,7 @@ from medqa_finetune.config.flags import CommandLine, split_flags
 from medqa_finetune.config.groups import GROUPS, conf_folders
 from medqa_finetune.errors import Fault
 
+THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 # Code of the fault of a value that is several.
 SEVERAL = "several-values"
 
@@ -73,6 +76,8 @@ def with_command(fault: Fault, arguments: Sequence[str]) -> Fault:
     if fault.code != SEVERAL or fault.key is None:
         return fault
     words = composition_words(arguments)
+    if words.kinds.get(fault.key) == NUMBER and THOUSANDS.fullmatch(str(fault.got)):
+        return fault.but(hint=f"Did you mean {fault.key}={str(fault.got).replace(',', '')}?")
     corrected = command_of(Repair(arguments, words).arguments)
     many = " with -m (--multirun)" if " -m " in corrected else ""
     hint = f"Did you mean{many} `{corrected}`?"

@@ -31,6 +31,28 @@ from medqa_finetune.errors import NO_VALUE, Fault, brief
 SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
 # Every composition begins with this file, `config.yaml`.
 PRIMARY_FILE = "config"
+# Names of settings elsewhere.
+ALIASES = {
+    "lr": "train.learning_rate",
+    "r": "method.rank",
+    "lora_r": "method.rank",
+    "lora_rank": "method.rank",
+    "lora_alpha": "method.alpha",
+    "lora_dropout": "method.dropout",
+    "num_train_epochs": "train.epochs",
+    "per_device_train_batch_size": "train.batch_size",
+    "max_seq_length": "train.max_length",
+    "lr_scheduler_type": "train.scheduler",
+    "output_dir": "outputs",
+}
+HYDRA_KEYS = (
+    "hydra.mode",
+    "hydra.searchpath",
+    "hydra.sweeper.params",
+    "hydra/launcher",
+    "hydra/sweeper",
+    *(f"hydra.launcher.{key}" for key in ("max_parallel", "gpus_per_cell", "retries", "grace_seconds")),
+)
 # Groups whose files set keys of all sections, and say so.
 OF_ROOT = ("profile", "experiment")
 FIRST_LINE = "the first line of the file is missing, which makes its keys those of an experiment"
@@ -332,6 +354,13 @@ def similar_keys(key: str) -> str:
     known = [*dotted_keys(schema_node()), *SECTIONS, "profile"]
     if key in known:
         return ""
+    last = key.rpartition(".")[2]
+    if last in ALIASES:
+        return f"Did you mean {ALIASES[last]}?"
+    if named := [other for other in known if other.endswith(f".{last}")]:
+        return f"Did you mean {' or '.join(named)}?"
+    if key.startswith("hydra"):
+        known = list(HYDRA_KEYS)
     matches = difflib.get_close_matches(key, known, n=3)
     # Matches much less similar than the best one mislead.
     likeness = {other: difflib.SequenceMatcher(None, key, other).ratio() for other in matches}

@@ -278,6 +278,11 @@ class ExampleBuilder:
         return row.place
 
 
+# A name of a column has no sentence's marks in it.
+SENTENCE = re.compile(r"[，。？！；]|[?!]$|.{30}")
+FIRST_LINE = "question,answer"
+
+
 def column_missing(key: str, got: str | list[str], columns: Iterable[str], file: str | None) -> Fault:
     """Return the fault that no row has the columns that a key names.
 
@@ -289,6 +294,11 @@ def column_missing(key: str, got: str | list[str], columns: Iterable[str], file:
     """
     names = [ascii(name)[1:-1] if not name.isprintable() else name for name in columns]
     alike = [name for name in names if isinstance(got, str) and name.strip().lower() == got.lower()]
+    # A file without a line of names: its first example is taken for one.
+    no_names = not alike and len(names) > 1 and any(SENTENCE.search(name) for name in names)
+    hint = f"Give {key}={alike[0] if len(alike) == 1 else 'COLUMN'}."
+    if no_names:
+        hint = f"The first row is read as names of columns; if it is an example, put this line before it: {FIRST_LINE}."
     of_many = f" (the first {COLUMNS_SHOWN} of {len(names):,} columns follow)" if len(names) > COLUMNS_SHOWN else ""
     return Fault(
         "column-missing",
@@ -297,7 +307,7 @@ def column_missing(key: str, got: str | list[str], columns: Iterable[str], file:
         got=got,
         allowed=tuple(name[:COLUMN_CHARS_SHOWN] for name in names[:COLUMNS_SHOWN]),
         file=file,
-        hint=f"Give {key}={alike[0] if len(alike) == 1 else 'COLUMN'}.",
+        hint=hint,
     )
 
 

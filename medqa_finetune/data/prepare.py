@@ -378,6 +378,8 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
         f"(of {counts['rows']:,} rows; left out: {', '.join(left_out) or 'nothing'})",
         key="data.train_size",
         got=train_size or 1,
-        hint=f"Ask for {available:,} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
-        f"with data=all, or give {other}.",
+        hint=f"Ask for {available:,} or less: data.train_size={available} (before data.scale=), data=all for all of "
+        f"them, or {other}."
+        if available
+        else f"Give {other}.",
     )

@@ -261,10 +261,18 @@ def _check_enough(n_questions: int, rules: SplitRules) -> None:
                 "examples with the same first question count as one, unless many begin alike (corpus.identified_by)",
                 key="data.test_size",
                 got=rules.test_size,
-                hint="Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, another corpus, "
-                "or corpus.identified_by=prompt, which tells examples apart by everything before the answer.",
+                hint=f"{_smaller(n_questions)} Or give another corpus, or corpus.identified_by=prompt, which tells "
+                "examples apart by everything before the answer.",
             )
         )
+
+
+def _smaller(n_questions: int) -> str:
+    """Return a hint with sizes that fit, a tenth of the questions each; empty where none do."""
+    each = max(1, n_questions // 10)
+    if n_questions < 3:
+        return ""
+    return f"Give data.test_size={each} data.validation_size={each}, and data.scale=1 where a profile scales them."
 
 
 def _choose_validation(questions: Questions, near_test: HeldOutIndex, rules: SplitRules) -> tuple[Rows, int]:

@@ -28,6 +28,7 @@ from medqa_finetune.config.compose import (
     compose_defaults,
     register_schema,
     to_config,
+    with_file,
 )
 from medqa_finetune.config.composition_line import with_command
 from medqa_finetune.config.explain import explain
@@ -39,7 +40,9 @@ from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.config.size_names import with_size_name
 from medqa_finetune.data.parts import published_parts
 from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.launch.given_back import with_file_given_back
 from medqa_finetune.launch.launcher import register_plugins
+from medqa_finetune.launch.sweep_parameters import with_parameters_as_sweeps
 from medqa_finetune.launch.task import CellTask, command_of
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.preflight import check_packages
@@ -69,8 +72,9 @@ def compose_and_call(
     """
     run = CellTask(task)
     # Hydra reads sys.argv itself and rejects flags between two overrides.
-    line = split_flags(arguments)
-    primary = read_config_file(line.flags.get("--config-name", CONFIG_NAME), conf_folders(arguments))
+    line = with_parameters_as_sweeps(with_file_given_back(split_flags(arguments)))
+    meant = [*line.typed_flags, *line.overrides]
+    primary = read_config_file(line.flags.get("--config-name", CONFIG_NAME), conf_folders(meant))
     offered = primary is not None and offers_group(primary, EXPERIMENT)
     sys.argv[1:] = [*line.typed_flags, *(quoted(with_experiment(each, offered=offered)) for each in line.for_hydra)]
     register_schema()
@@ -82,7 +86,7 @@ def compose_and_call(
     except (*COMPOSITION_ERRORS, OSError) as error:
         if run.started or not (isinstance(error, COMPOSITION_ERRORS) or is_no_mapping(error)):
             raise
-        found = explain(error, arguments, conf_folders(arguments))
+        found = explain(error, meant, conf_folders(meant))
         whole = arguments if typed is None else typed
         raise ConfigError(*(with_command(fault, whole) for fault in found)) from None
     if run.refused is not None:
@@ -183,7 +187,7 @@ def make_cell(
         MedQAError: a setting is invalid, or the corpus or model is missing.
     """
     check_chosen_files(hydra_config)
-    as_composed = to_config(composed)
+    as_composed = _settings_of(composed, hydra_config)
     folder = locate(as_composed.model)
     fingerprints = fingerprints_of(as_composed, folder)
     choices = hydra_config.runtime.choices
@@ -204,7 +208,9 @@ def make_cell(
     # Earlier versions named a size that was typed, or scaled, after the file that it replaces or scales.
     before = [] if as_composed == config else [run_name(as_composed, defaults.settings, labels)]
     before += former_run_names(as_composed, defaults.settings, labels)
-    former = [*former_run_names(config, defaults.settings, labels), *before]
+    # A name that is given is one that the run had.
+    given_name = [config.run_name] if config.run_name else []
+    former = [*given_name, *former_run_names(config, defaults.settings, labels), *before]
     cell = place_cell(config, folder, fingerprints, name, evaluation_defaults, former_names=former)
     for key in ("run_name", "evaluation_name"):
         given, found = getattr(config, key), getattr(cell.config, key)
@@ -213,6 +219,13 @@ def make_cell(
     # The command of one cell alone; a matrix has settings that only some of its cells use.
     command = tuple(used_overrides(config, command_of(hydra_config)))
     return dataclasses.replace(cell, overrides=overrides, command=command)
+
+
+def _settings_of(composed: DictConfig, hydra_config: HydraConf) -> Config:
+    try:
+        return to_config(composed)
+    except ConfigError as error:
+        raise ConfigError(*(with_file(fault, hydra_config) for fault in error.faults)) from None
 
 
 def _wrong_name(key: str, given: str, found: str) -> Fault:

@@ -66,7 +66,7 @@ def settle_validations(config: Config, sets: TrainingSets, run: RunDir) -> Confi
     if record is not None:
         run.update(validation=Validated(found.times, found.samples, held_out, round(share, 4)))
     log.info(
-        "validates %d times on %s of %s examples, %.0f %% of what training processes",
+        "validation: %d x %s of %s examples, %.0f %% of what training processes",
         found.times, f"{found.samples:,}", f"{held_out:,}", 100 * share,
     )  # fmt: skip
     return _train_with(config, train)

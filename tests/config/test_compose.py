@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
-from medqa_finetune.config.compose import restore_config, to_config
+from medqa_finetune.config.compose import restore_config, to_config, with_file
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.config.identity import Fingerprints, as_written, run_name, settings_of
@@ -175,3 +176,13 @@ def test_restored_settings_are_checked() -> None:
     with pytest.raises(ConfigError) as caught:
         restore_config(written)
     assert (only_fault(caught).key, only_fault(caught).got) == ("method.rank", 0)
+
+
+def test_a_missing_name_is_shown_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "mine.yaml"
+    path.write_text("train_size: 300\n", encoding="utf-8")
+    runtime = {"choices": {"data": "mine"}, "config_sources": [{"path": str(tmp_path), "schema": "file"}]}
+    fault = with_file(Fault("missing-key", "is missing", key="data.name"), OmegaConf.create({"runtime": runtime}))
+    assert fault.file == str(path)
+    assert "name: mine" in fault.hint

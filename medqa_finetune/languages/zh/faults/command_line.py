@@ -47,6 +47,21 @@ TEXTS = {
     "nothing is named": "没有指明要下载什么",
     "Give model=NAME or corpus=NAME; see --help.": "请给出 model=名称 或 corpus=名称；见 --help。",
     "Download one after the other.": "请逐个下载。",
+    # Data
+    "Write this line into it: {line}.": "请在其中写入一行：{line}。",
+    "The first row is read as names of columns; if it is an example, put this line before it: {line}.": (
+        "第一行被当作列名；如果它是一条样本，请在它前面加一行：{line}。"
+    ),
+    "Give {sizes}, and data.scale=1 where a profile scales them.": (
+        "请给出 {sizes}；若配置档会缩放，再给出 data.scale=1。"
+    ),
+    "Or give another corpus, or {setting}, which tells examples apart by everything before the answer.": (
+        "或换一个语料，或给出 {setting}，按回答之前的全部内容区分样本。"
+    ),
+    "Ask for {available} or less: {size} (before data.scale=), data=all for all of them, or {other}.": (
+        "请要求不多于 {available}：{size}（data.scale= 之前），或用 data=all 使用全部，或 {other}。"
+    ),
+    "Give it to `python -m medqa_finetune.plan`.": "请把它交给 `python -m medqa_finetune.plan`。",
     # Without effect
     "has no effect here": "在这里不起作用",
     "has no effect with {setting}": "在 {setting} 下不起作用",
@@ -83,4 +98,32 @@ TEXTS = {
         "缺少文件的第一行，有了它文件里的设置项才属于实验"
     ),
     "Begin it with {line}.": "请以 {line} 开头。",
+    # Configurations given back
+    "{path} is not read: the package's own {name} has the same name": "{path} 不会被读取：软件包自带的 {name} 与它同名",
+    "Rename it, and give --config-name with the new name.": "请改名，再用 --config-name 指定新名字。",
+    "has no effect: {path} gives every setting": "不起作用：{path} 已给出全部设置",
+    "Give single settings, or leave the file out.": "请只写单个设置，或不用该文件。",
+    # Sweeps that choose by validation loss
+    "a trial returns its validation loss, the lower the better": "每次试验返回验证损失，越低越好",
+    "trains nothing, and trials are chosen by their validation loss": "不训练任何权重，而试验按验证损失选优",
+    "cannot be chosen by validation loss, on which it has no effect with method={method}": (
+        "不能按验证损失选择：使用 method={method} 时它不影响验证损失"
+    ),
+    "cannot be chosen by validation loss: losses of two values do not compare": (
+        "不能按验证损失选择：不同取值的损失不可比"
+    ),
+    "cannot be chosen by validation loss with {samples}=auto, which gives trials other examples": (
+        "使用 {samples}=auto 时不能按验证损失选择：各次试验的验证样本会不同"
+    ),
+    "Give {samples}=200.": "请设置 {samples}=200。",
+    "no setting is swept": "没有要搜索的设置",
+    "Run `pip install 'medqa-finetune[optuna]'`, or sweep over single values: key=1,2,3.": (
+        "请运行 `pip install 'medqa-finetune[optuna]'`，或逐一列出取值：key=1,2,3。"
+    ),
+    "optuna {version} is too old": "optuna {version} 版本过旧",
+    "is not a study ({error})": "不是试验记录（{error}）",
+    "Move it away to begin anew; trials that are done are not repeated.": "移走它即可重新开始；已完成的试验不会重复。",
+    "none of {count} trials is done": "{count} 次试验都没有完成",
+    "must be a key with values to sweep over": "应为设置项及其要遍历的取值",
+    "Type the sweep itself: -m {sweep}": "请直接写要遍历的取值：-m {sweep}",
 }
