@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.checkup import hubs, system
 from medqa_finetune.checkup.result import Check, State, broken, guarded
-from medqa_finetune.config.command_line import print_help, run_command, wants_help
+from medqa_finetune.config.command_line import print_help, print_words, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options, split_options
 from medqa_finetune.errors import EXIT_DONE, EXIT_RUN_FAILED, MedQAError
 
@@ -75,7 +75,7 @@ def doctor(arguments: list[str]) -> int:
     else:
         from medqa_finetune.checkup.screen import as_text
 
-        print(as_text(" ".join(rest), checks, needs))
+        print_words(as_text(" ".join(rest), checks, needs))
     return EXIT_RUN_FAILED if any(check.state is State.PROBLEM for check in checks) else EXIT_DONE
 
 

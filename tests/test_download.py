@@ -1,5 +1,7 @@
 """What `medqa-download` is asked for; the downloads themselves are tested with `scripts/download_*.py`."""
 
+from collections.abc import Callable
+
 import pytest
 
 from medqa_finetune import download as command
@@ -22,8 +24,16 @@ from tests.faulty import only_fault
 )  # fmt: skip
 def test_a_model_or_a_corpus(typed: str, called: str, with_what: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[str, list[str]]] = []
+
+    def called_as(name: str) -> Callable[[list[str]], int]:
+        def note(arguments: list[str]) -> int:
+            given.append((name, arguments))
+            return 0
+
+        return note
+
     for name in ("download_model", "download_corpus"):
-        monkeypatch.setattr(command, name, lambda arguments, name=name: given.append((name, arguments)) or 0)
+        monkeypatch.setattr(command, name, called_as(name))
     assert command.download(typed.split()) == 0
     assert given == [(called, with_what)]
 

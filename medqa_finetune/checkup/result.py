@@ -62,7 +62,7 @@ def broken(error: Exception) -> Fault:
     problem = f"cannot be checked ({type(error).__name__}: {words_of(error)})"
     if isinstance(error, ImportError):
         return Fault("import-failed", problem, key=error.name, hint=INSTALL_AGAIN)
-    return Fault("not-checked", problem)
+    return Fault("not-checked", problem, hint=INSTALL_AGAIN)
 
 
 INSTALL_AGAIN = "Install the package again, with the tested versions of all that it needs."

@@ -46,7 +46,13 @@ def wants_help(arguments: Sequence[str]) -> bool:
 
 def print_help(page: str) -> None:
     """Print a command's usage in the chosen language."""
-    print(help_page(f"{page.rstrip()}\n\n{LANGUAGE_HELP}\n"), end="")
+    print_words(help_page(f"{page.rstrip()}\n\n{LANGUAGE_HELP}"))
+
+
+def print_words(text: str) -> None:
+    """Print a text for people; characters that the encoding of standard output lacks are escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def without_language(arguments: Sequence[str]) -> list[str]:

@@ -40,7 +40,9 @@ from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.config.size_names import with_size_name
 from medqa_finetune.data.parts import published_parts
 from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.launch.given_back import with_file_given_back
 from medqa_finetune.launch.launcher import register_plugins
+from medqa_finetune.launch.sweep_parameters import with_parameters_as_sweeps
 from medqa_finetune.launch.task import CellTask, command_of
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.preflight import check_packages
@@ -70,8 +72,9 @@ def compose_and_call(
     """
     run = CellTask(task)
     # Hydra reads sys.argv itself and rejects flags between two overrides.
-    line = split_flags(arguments)
-    primary = read_config_file(line.flags.get("--config-name", CONFIG_NAME), conf_folders(arguments))
+    line = with_parameters_as_sweeps(with_file_given_back(split_flags(arguments)))
+    meant = [*line.typed_flags, *line.overrides]
+    primary = read_config_file(line.flags.get("--config-name", CONFIG_NAME), conf_folders(meant))
     offered = primary is not None and offers_group(primary, EXPERIMENT)
     sys.argv[1:] = [*line.typed_flags, *(quoted(with_experiment(each, offered=offered)) for each in line.for_hydra)]
     register_schema()
@@ -83,7 +86,7 @@ def compose_and_call(
     except (*COMPOSITION_ERRORS, OSError) as error:
         if run.started or not (isinstance(error, COMPOSITION_ERRORS) or is_no_mapping(error)):
             raise
-        found = explain(error, arguments, conf_folders(arguments))
+        found = explain(error, meant, conf_folders(meant))
         whole = arguments if typed is None else typed
         raise ConfigError(*(with_command(fault, whole) for fault in found)) from None
     if run.refused is not None:
@@ -205,7 +208,9 @@ def make_cell(
     # Earlier versions named a size that was typed, or scaled, after the file that it replaces or scales.
     before = [] if as_composed == config else [run_name(as_composed, defaults.settings, labels)]
     before += former_run_names(as_composed, defaults.settings, labels)
-    former = [*former_run_names(config, defaults.settings, labels), *before]
+    # A name that is given is one that the run had.
+    given_name = [config.run_name] if config.run_name else []
+    former = [*given_name, *former_run_names(config, defaults.settings, labels), *before]
     cell = place_cell(config, folder, fingerprints, name, evaluation_defaults, former_names=former)
     for key in ("run_name", "evaluation_name"):
         given, found = getattr(config, key), getattr(cell.config, key)

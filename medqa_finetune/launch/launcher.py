@@ -84,6 +84,28 @@ class CallingSweeperConfig(MatrixSweeperConfig):
     _target_: str = f"{PLUGIN_MODULE}.CallingSweeper"
 
 
+@dataclasses.dataclass
+class TuningSweeperConfig:
+    """`hydra/sweeper=tuning`: settings proposed by Optuna (an extra), chosen by validation loss.
+
+    Attributes:
+        space: Sweep per key; sweeps on the command line come before it.
+        n_trials: Number of trials, failed ones included; those of earlier starts count.
+        n_jobs: Trials proposed at a time; None is as many as the launcher runs at a time.
+        sampler: `tpe` or `random`.
+        seed: Of the sampler.
+        params: The matrix of a profile; not used.
+    """
+
+    _target_: str = f"{PLUGIN_MODULE}.TuningSweeper"
+    space: dict[str, str] | None = None
+    n_trials: int = 20
+    n_jobs: int | None = None
+    sampler: str = "tpe"
+    seed: int = 0
+    params: dict[str, str] | None = None
+
+
 def register_plugins() -> None:
     """Register launcher and sweepers with Hydra; must be called before Hydra starts.
 
@@ -96,6 +118,7 @@ def register_plugins() -> None:
     store = ConfigStore.instance()
     store.store(group="hydra/launcher", name="local", node=LocalLauncherConfig)
     store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConfig)
+    store.store(group="hydra/sweeper", name="tuning", node=TuningSweeperConfig)
     store.store(group="hydra/sweeper", name="calling", node=CallingSweeperConfig)
 
 
@@ -142,7 +165,7 @@ class LocalLauncher(Launcher):
         setup_globals()
         if self._makes_cells:
             assert self._config is not None, "setup() comes first"  # noqa: S101
-            return launch_trials(self, self._load, self._config, [tuple(each) for each in job_overrides])
+            return launch_trials(self.launch_cells, self._load, self._config, [tuple(each) for each in job_overrides])
         return self._run(
             [self._job(number, list(overrides)) for number, overrides in enumerate(job_overrides, initial_job_idx)]
         )

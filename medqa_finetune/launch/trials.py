@@ -14,9 +14,9 @@ from medqa_finetune.log import log_to_terminal
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
-    from medqa_finetune.launch.launcher import LocalLauncher
 
 Overrides = tuple[str, ...]
+Launch = Callable[[Sequence["Cell"]], Sequence[JobReturn]]
 Load = Callable[[Overrides], DictConfig]
 
 
@@ -40,13 +40,11 @@ def load_cell(load: Load, overrides: Overrides, config: DictConfig) -> "Cell":
         raise ConfigError(*explain(error, overrides, source_folders(config.hydra))) from None
 
 
-def launch_trials(
-    launcher: "LocalLauncher", load: Load, config: DictConfig, asked: Sequence[Overrides]
-) -> list[JobReturn]:
+def launch_trials(launch: Launch, load: Load, config: DictConfig, asked: Sequence[Overrides]) -> list[JobReturn]:
     """Run every trial, and return one result each, in order; one that is refused has failed, and the others run.
 
     Args:
-        launcher: Runs cells.
+        launch: Runs cells.
         load: Composes overrides with Hydra.
         config: The sweep's own composition.
         asked: Overrides of each trial.
@@ -70,7 +68,7 @@ def launch_trials(
             results[place] = failed(error)
     # Two trials may ask for one and the same cell.
     runs = {cell.evaluation.path: cell for cell in cells.values()}
-    ended = dict(zip(runs, launcher.launch_cells(list(runs.values())), strict=True))
+    ended = dict(zip(runs, launch(list(runs.values())), strict=True))
     results |= {place: ended[cell.evaluation.path] for place, cell in cells.items()}
     return [results[place] for place in range(len(asked))]
 

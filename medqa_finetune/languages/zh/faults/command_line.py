@@ -98,4 +98,32 @@ TEXTS = {
         "缺少文件的第一行，有了它文件里的设置项才属于实验"
     ),
     "Begin it with {line}.": "请以 {line} 开头。",
+    # Configurations given back
+    "{path} is not read: the package's own {name} has the same name": "{path} 不会被读取：软件包自带的 {name} 与它同名",
+    "Rename it, and give --config-name with the new name.": "请改名，再用 --config-name 指定新名字。",
+    "has no effect: {path} gives every setting": "不起作用：{path} 已给出全部设置",
+    "Give single settings, or leave the file out.": "请只写单个设置，或不用该文件。",
+    # Sweeps that choose by validation loss
+    "a trial returns its validation loss, the lower the better": "每次试验返回验证损失，越低越好",
+    "trains nothing, and trials are chosen by their validation loss": "不训练任何权重，而试验按验证损失选优",
+    "cannot be chosen by validation loss, on which it has no effect with method={method}": (
+        "不能按验证损失选择：使用 method={method} 时它不影响验证损失"
+    ),
+    "cannot be chosen by validation loss: losses of two values do not compare": (
+        "不能按验证损失选择：不同取值的损失不可比"
+    ),
+    "cannot be chosen by validation loss with {samples}=auto, which gives trials other examples": (
+        "使用 {samples}=auto 时不能按验证损失选择：各次试验的验证样本会不同"
+    ),
+    "Give {samples}=200.": "请设置 {samples}=200。",
+    "no setting is swept": "没有要搜索的设置",
+    "Run `pip install 'medqa-finetune[optuna]'`, or sweep over single values: key=1,2,3.": (
+        "请运行 `pip install 'medqa-finetune[optuna]'`，或逐一列出取值：key=1,2,3。"
+    ),
+    "optuna {version} is too old": "optuna {version} 版本过旧",
+    "is not a study ({error})": "不是试验记录（{error}）",
+    "Move it away to begin anew; trials that are done are not repeated.": "移走它即可重新开始；已完成的试验不会重复。",
+    "none of {count} trials is done": "{count} 次试验都没有完成",
+    "must be a key with values to sweep over": "应为设置项及其要遍历的取值",
+    "Type the sweep itself: -m {sweep}": "请直接写要遍历的取值：-m {sweep}",
 }

@@ -1,0 +1,222 @@
+"""`hydra/sweeper=tuning`: settings proposed by Optuna, chosen by validation loss; every trial is a cell of its own.
+
+Scores of the test set are never read: settings that are chosen by them make them too good.
+"""
+
+import dataclasses
+import hashlib
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn
+
+from medqa_finetune.compat.hydra import outcome_of
+from medqa_finetune.config.compose import COMPOSITION_ERRORS
+from medqa_finetune.config.explain import explain
+from medqa_finetune.config.identity import flatten, training_settings
+from medqa_finetune.config.ranges import AUTO, one_of
+from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, MedQAError, RunError, brief
+from medqa_finetune.launch.launcher import LocalLauncher
+from medqa_finetune.launch.study import SAMPLERS, Study, Trial, check_optuna, propose
+from medqa_finetune.launch.sweeper import MatrixSweeper
+from medqa_finetune.launch.trials import launch_trials, load_cell
+from medqa_finetune.log import visible
+from medqa_finetune.methods.registry import method_of
+
+if TYPE_CHECKING:
+    from medqa_finetune.cell import Cell
+
+# Settings that change what the validation loss is a mean over; losses of two values do not compare.
+NOT_COMPARED = ("model", "corpus", "profile", "data.scale", "data.validation_size", "data.split_seed",
+                "data.near_duplicate_threshold", "train.max_length")  # fmt: skip
+# Settings that say how many examples a validation has, where that is left to the size of the training.
+OF_VALIDATIONS = ("data", "data.train_size", "train", "train.epochs", "train.max_steps", "train.validations")
+# Settings of the training that no identity names: their effective values are there.
+SIZES = ("data.train_size",)
+
+
+class TuningSweeper(MatrixSweeper):
+    """Proposes, trains and remembers trials until there are `n_trials`, failed ones included."""
+
+    def __init__(
+        self,
+        *,
+        space: dict[str, str] | None = None,
+        n_trials: int = 20,
+        n_jobs: int | None = None,
+        sampler: str = "tpe",
+        seed: int = 0,
+        params: dict[str, str] | None = None,
+    ) -> None:
+        # `params`, which a profile may set, is the matrix of that profile.
+        super().__init__(space)
+        self._trials, self._jobs, self._sampler, self._seed = n_trials, n_jobs, sampler, seed
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Train what is missing of the study, and print the best trial with its command.
+
+        Raises:
+            MedQAError: the study is impossible, or its first trials cannot run; nothing has been started.
+            RunError: no trial is done.
+        """
+        self._check_settings()
+        space, fixed = self._space_of(arguments)
+        check_optuna()
+        study = self._study(space, fixed)
+        results: list[JobReturn] = []
+        while batch := self._next(study, space):
+            study.write(self._command(study))
+            results += self._run(study, batch)
+        command = self._command(study)
+        study.write(command)
+        _say(study, command)
+        return results
+
+    def _check_settings(self) -> None:
+        faults = [
+            Fault("out-of-range", "must be an integer ≥ 1", key=f"hydra.sweeper.{key}", got=value)
+            for key, value in (("n_trials", self._trials), ("n_jobs", self._jobs))
+            if value is not None and value < 1
+        ]
+        faults += one_of("hydra.sweeper.sampler", self._sampler, SAMPLERS)
+        if faults:
+            raise ConfigError(*faults)
+
+    def _space_of(self, arguments: Sequence[str]) -> tuple[dict[str, Override], list[str]]:
+        """Return the sweep of every swept key, and the other overrides."""
+        assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        try:
+            parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        except COMPOSITION_ERRORS as error:
+            raise ConfigError(*explain(error, ["--multirun", *arguments])) from None
+        last = {override.get_key_element(): override for override in parsed}
+        space = {key.lstrip("+"): override for key, override in last.items() if override.is_sweep_override()}
+        if not space:
+            hint = "Give a range, such as train.learning_rate='tag(log,interval(1e-5,1e-3))'."
+            raise ConfigError(Fault("missing-key", "no setting is swept", key="hydra.sweeper.space", hint=hint))
+        if faults := [fault for key in space if (fault := _fault_of_key(key)) is not None]:
+            raise ConfigError(*faults)
+        return space, [str(override.input_line) for key, override in last.items() if key.lstrip("+") not in space]
+
+    def _study(self, space: dict[str, Override], fixed: list[str]) -> Study:
+        """Return the study of this space and these settings, with the trials that were begun before."""
+        assert self.config is not None, "setup() comes first"  # noqa: S101
+        self._fixed = tuple(fixed)
+        (values,) = propose(space, [], 1, self._sampler, self._seed)
+        cell = load_cell(self._load, (*fixed, *Trial(values).overrides), self.config)
+        _check_chosen(cell, space)
+        written = {key: str(override.input_line).partition("=")[2] for key, override in sorted(space.items())}
+        same = [*sorted(fixed), *written.items(), cell.fingerprints.corpus, cell.fingerprints.model]
+        digest = hashlib.sha256(repr(same).encode()).hexdigest()[:8]
+        names = "_".join(key.rpartition(".")[2] for key in written)
+        study = Study(cell.run.path.parent / f"sweep_{names}_{digest}.json", written, fixed)
+        study.read()
+        return study
+
+    def _next(self, study: Study, space: dict[str, Override]) -> list[Trial]:
+        """Return the trials to run next: those that a stop left, then new ones; none where there are enough."""
+        left = [trial for trial in study.trials if trial.status == "pending"]
+        if left:
+            return left
+        count = min(self._at_a_time(), self._trials - len(study.trials))
+        if count < 1:
+            return []
+        new = [Trial(values) for values in propose(space, study.trials, count, self._sampler, self._seed)]
+        study.trials += new
+        if not new:
+            print(f"all {len(study.trials)} settings of this space have been tried", file=sys.stderr)
+        return new
+
+    def _at_a_time(self) -> int:
+        return self._jobs or (self.launcher.slots if isinstance(self.launcher, LocalLauncher) else 1)
+
+    def _run(self, study: Study, batch: Sequence[Trial]) -> list[JobReturn]:
+        assert self.config is not None, "setup() comes first"  # noqa: S101
+        asked = [(*self._fixed, *trial.overrides) for trial in batch]
+        for trial in batch:
+            print(visible(f"{self._where(study, trial)}  begins"), file=sys.stderr)
+        results = launch_trials(self._launch, self._load, self.config, asked)
+        for trial, result in zip(batch, results, strict=True):
+            outcome = outcome_of(result)
+            if isinstance(outcome, MedQAError) and outcome.exit_code == EXIT_BAD_INPUT and study.best is None:
+                raise outcome
+            _end(trial, outcome)
+            shown = f"validation loss {trial.value:.4f}" if trial.value is not None else f"failed: {trial.reason}"
+            print(visible(f"{self._where(study, trial)}  {shown}"), file=sys.stderr)
+        return results
+
+    def _where(self, study: Study, trial: Trial) -> str:
+        number = study.trials.index(trial) + 1
+        return f"trial {number} of {max(self._trials, len(study.trials))}  {' '.join(trial.overrides)}"
+
+    def _cell(self, trial: Trial) -> "Cell":
+        assert self.config is not None, "setup() comes first"  # noqa: S101
+        return load_cell(self._load, (*self._fixed, *trial.overrides), self.config)
+
+    def _command(self, study: Study) -> tuple[str, ...]:
+        """Return the command of the best trial, and note its run."""
+        if study.best is None:
+            return ()
+        cell = self._cell(study.best)
+        study.best.run = str(cell.run.path)
+        return cell.command
+
+
+def _fault_of_key(key: str) -> Fault | None:
+    if any(f"{key}.".startswith(f"{each}.") for each in NOT_COMPARED):
+        problem = "cannot be chosen by validation loss: losses of two values do not compare"
+        return Fault("conflict", problem, key=key, hint="Give one value.")
+    return None
+
+
+def _check_chosen(cell: "Cell", keys: Iterable[str]) -> None:
+    """Refuse a cell without a validation loss, and sweeps that do not change it.
+
+    Raises:
+        ConfigError: nothing can be chosen.
+    """
+    method = cell.config.method
+    if not method_of(method).trains_weights:
+        problem = "trains nothing, and trials are chosen by their validation loss"
+        raise ConfigError(Fault("conflict", problem, key="method", got=method.name, hint="Give method=lora."))
+    keys = list(keys)
+    samples = "train.validation_samples"
+    moved = [key for key in keys if key in OF_VALIDATIONS and cell.config.train.validation_samples == AUTO]
+    if moved:
+        problem = f"cannot be chosen by validation loss with {samples}=auto, which gives trials other examples"
+        raise ConfigError(*(Fault("conflict", problem, key=key, hint=f"Give {samples}=200.") for key in moved))
+    single, used = flatten(dataclasses.asdict(cell.config)), {*training_settings(cell.settings), *SIZES}
+    problem = f"cannot be chosen by validation loss, on which it has no effect with method={method.name}"
+    unused = [key for key in keys if key in single and key not in used]
+    if unused:
+        raise ConfigError(*(Fault("conflict", problem, key=key, hint="Give one value.") for key in unused))
+
+
+def _end(trial: Trial, outcome: Any) -> None:
+    """Note how a trial ended."""
+    if isinstance(outcome, float):
+        trial.status, trial.value = "done", outcome
+        return
+    trial.status = "failed"
+    trial.reason = brief(" ".join(str(outcome).split())) if outcome is not None else "it has no validation loss"
+
+
+def _say(study: Study, command: Sequence[str]) -> None:
+    """Print the best trial.
+
+    Raises:
+        RunError: none is done.
+    """
+    best, failed = study.best, [trial for trial in study.trials if trial.status == "failed"]
+    if best is None:
+        faults = [Fault("run-failed", trial.reason, file=" ".join(trial.overrides)) for trial in failed]
+        raise RunError(Fault("runs-not-done", f"none of {len(study.trials)} trials is done"), *faults)
+    count = f"{len(study.trials)} trials" + (f", {len(failed)} of which failed" if failed else "")
+    chosen = f"best of {count} by validation loss ({best.value:.4f}): {' '.join(best.overrides)}"
+    print(visible(f"{chosen}; all of them: {study.path}"))
+    print(f"its command: {shlex.join(command)}")

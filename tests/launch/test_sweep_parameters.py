@@ -1,0 +1,51 @@
+"""`hydra.sweeper.params` typed on the command line, in every form."""
+
+import pytest
+
+from medqa_finetune.config.flags import split_flags
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.launch.sweep_parameters import with_parameters_as_sweeps
+from tests.faulty import only_fault
+
+
+def meant(*arguments: str) -> list[str]:
+    return with_parameters_as_sweeps(split_flags(arguments)).overrides
+
+
+@pytest.mark.parametrize(
+    ("typed", "sweeps"),
+    [
+        ("+hydra.sweeper.params.seed=1,2", ["seed=1,2"]),
+        ("+hydra.sweeper.params.seed='1,2'", ["seed=1,2"]),
+        ("hydra.sweeper.params={seed:'1,2',data:'20k,50k'}", ["seed=1,2", "data=20k,50k"]),
+        ("++hydra.sweeper.params={train:{epochs:'1,2'}}", ["train.epochs=1,2"]),
+        ("+hydra.sweeper.params.seed=range(3)", ["seed=range(3)"]),
+        ("+hydra.sweeper.params.overwrite=true", ["overwrite=true"]),
+        ("~hydra.sweeper.params", ["hydra.sweeper.params=null"]),
+        ("hydra.sweeper.params=null", ["hydra.sweeper.params=null"]),
+    ],
+)
+def test_parameters_are_sweeps_over_their_keys(typed: str, sweeps: list[str]) -> None:
+    assert meant("method=lora", typed) == ["method=lora", *sweeps]
+
+
+def test_sweep_over_same_key_comes_first() -> None:
+    assert meant("+hydra.sweeper.params={seed:'1,2',data:'20k'}", "seed=3") == ["data=20k", "seed=3"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "key"),
+    [
+        ("+hydra.sweeper.params=seed", "hydra.sweeper.params"),
+        ("+hydra.sweeper.params=[1,2]", "hydra.sweeper.params"),
+        ("+hydra.sweeper.params.seed=[1,2]", "hydra.sweeper.params.seed"),
+        ("+hydra.sweeper.params.data=null", "hydra.sweeper.params.data"),
+        ("~hydra.sweeper.params.seed", "hydra.sweeper.params.seed"),
+    ],
+)
+def test_other_parameters_are_refused(typed: str, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        meant(typed)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("wrong-type", key)
+    assert "-m " in fault.hint
