@@ -1,8 +1,8 @@
 """Names runs, cells and groups in tables and charts."""
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from unicodedata import east_asian_width
 
 from medqa_finetune.compat.fonts import chinese_font
 from medqa_finetune.config.identity import DEFAULT_EVALUATION
@@ -12,6 +12,8 @@ from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import signatures, training_items_of
 
 LABEL_WIDTH = 22
+# A word of so many columns at the end of a label is kept when the label is shortened.
+SIZE_COLUMNS = 8
 NAMES_SHOWN = 6
 
 
@@ -91,9 +93,41 @@ def training_items(score: ScoreInfo) -> str:
 
 
 def two_lines(label: str) -> str:
-    """Wrap or shorten a label to at most two lines, for an axis or a legend."""
-    lines = textwrap.wrap(label, LABEL_WIDTH) or [""]
-    return "\n".join([lines[0], lines[1][:-1] + "…"] if len(lines) > 2 else lines)
+    """Wrap or shorten a label to at most two lines of `LABEL_WIDTH` columns, for an axis or a legend."""
+    lines: list[str] = []
+    for word in label.split():
+        # A word that is longer than a line is broken; Chinese has no blanks.
+        for piece in _pieces(word):
+            joined = f"{lines[-1]} {piece}" if lines else piece
+            if lines and columns_of(joined) <= LABEL_WIDTH:
+                lines[-1] = joined
+            else:
+                lines.append(piece)
+    if len(lines) > 2:
+        # The last word of a cell's label is its size.
+        words = label.split()
+        last = f" {words[-1]}" if len(words) > 1 and columns_of(words[-1]) <= SIZE_COLUMNS else ""
+        return f"{lines[0]}\n{_cut(lines[1], LABEL_WIDTH - 1 - columns_of(last))}…{last}"
+    return "\n".join(lines)
+
+
+def _pieces(word: str) -> Iterator[str]:
+    while columns_of(word) > LABEL_WIDTH:
+        piece = _cut(word, LABEL_WIDTH)
+        yield piece
+        word = word[len(piece) :]
+    yield word
+
+
+def _cut(text: str, columns: int) -> str:
+    while columns_of(text) > columns:
+        text = text[:-1]
+    return text
+
+
+def columns_of(text: str) -> int:
+    """Return the width of a text in columns; a Chinese character takes two."""
+    return sum(2 if east_asian_width(letter) in "FW" else 1 for letter in text)
 
 
 def compact(size: int) -> str:

@@ -419,4 +419,14 @@ TEXTS = {
         "Every command takes lang=en|zh: the language of messages and help; the locale's (LC_ALL, LC_MESSAGES, "
         "LANG) if left out."
     ): ("所有命令都可加 lang=en|zh：消息和帮助的语言；不给则按系统区域设置（LC_ALL、LC_MESSAGES、LANG）。"),
+    (
+        "Writes tables (CSV, and for a paper LaTeX and Markdown), charts and a page (report.html) over all runs below "
+        "a folder, and reports what more data and another method gain."
+    ): (
+        "为文件夹下的所有运行写出表格（CSV，以及供论文使用的 LaTeX 和 Markdown）、图和页面（report.html），并报告增加"
+        "数据和更换方法的收益。"
+    ),
+    "takes a folder per variant, variants.csv and variants.png (svg, pdf); <run>/export if left out": (
+        "存放每个变体的文件夹、variants.csv 和 variants.png（svg、pdf）；不给则为 <run>/export"
+    ),
 }

@@ -27,7 +27,7 @@ from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.stats.intervals import Interval
 
-INCHES_PER_BAR = 0.27
+INCHES_PER_BAR, TWO_LINES_INCHES = 0.27, 0.36
 # Share of a row that its bar takes.
 BAR_HEIGHT = 0.72
 # Share of the longest bar that the number behind it takes.
@@ -68,7 +68,7 @@ def charts(given: ChartInput) -> Iterator[Chart]:
             draw=lambda axes, measure=measure: draw_bars(axes, bars, measure),  # type: ignore[misc]
             legend=bar_marks(bars, [measure]),
             handles=partial(mark_handles, bar_marks(bars, [measure])),
-            height=0.8 + INCHES_PER_BAR * max(3, len(trained)),
+            height=0.8 + row_inches(INCHES_PER_BAR, bars) * max(3, len(trained)),
         )
 
 
@@ -88,6 +88,11 @@ def time_of(seconds: float) -> Measure:
     """Return training time in a unit that suits the longest of `seconds`."""
     word, unit = ("Seconds", 1.0) if not seconds >= 300 else ("Minutes", 60.0) if seconds < 7200 else ("Hours", 3600.0)
     return Measure("train_seconds", f"{word} of training", unit)
+
+
+def row_inches(least: float, bars: Sequence[Bar]) -> float:
+    """Return the height of a bar's row in inches: `least`, or more where a label takes two lines."""
+    return max(least, TWO_LINES_INCHES) if any("\n" in two_lines(bar.label) for bar in bars) else least
 
 
 def bar_marks(bars: Sequence[Bar], measures: Sequence[Measure]) -> list[str]:

@@ -118,7 +118,7 @@ def _draw(
     coloured = {cell.name for cell in _coloured(measured)}
     known = [cell.mean(score.name) for cell in measured if cell.name in coloured]
     share = _share(*((min(known), max(known)) if known else (0.0, 1.0)), score)
-    written = alike([cell.mean(score.name) for cell in measured])
+    written = alike(known)
     room = (WIDTH - 1.4) / max(1, len(sizes))
     for place, entry in enumerate(rows):
         fields = (

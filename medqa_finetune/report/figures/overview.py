@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.text import Text as Drawing
 
 from medqa_finetune.compat.fonts import fonts
 from medqa_finetune.compat.pictures import PICTURES, picture
@@ -34,12 +35,13 @@ from medqa_finetune.report.figures.costs import (
     draw_bars,
     mark_handles,
     measures_of,
+    row_inches,
 )
 from medqa_finetune.report.figures.numbers import amount
 from medqa_finetune.report.figures.score_vs_size import score_against_size
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages import label, panel_title
-from medqa_finetune.report.names import compact, two_lines
+from medqa_finetune.report.names import columns_of, compact, two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import headline_columns
 from medqa_finetune.report.stats.intervals import Interval
@@ -51,7 +53,7 @@ GREY = "0.35"
 # Height, as a share of the panel's, of the strip below the scores that marks one method's missing cells.
 MISSING_ROW = 0.075
 METHOD_WIDTH = 12.6
-TITLE_INCHES, CAPTION_INCHES = 0.75, 0.55
+TITLE_INCHES, CAPTION_INCHES = 0.85, 0.55
 BAR_INCHES, LABEL_INCHES = 0.24, 0.075
 # The legend needs the height of so many bars; an axis with its label, and two panels, are so far apart.
 LEAST_ROWS, AXIS_INCHES, BETWEEN_INCHES = 6, 0.45, 1.05
@@ -75,9 +77,20 @@ def write_overview(groups: Sequence[Group], analysis: Analysis, folder: Path) ->
     for (name, paths), draw in zip(files.items(), (data_scale_figure, method_figure), strict=True):
         with _style(name):
             figure = draw(given)
-            for path in paths:
-                write_bytes(path, picture(figure, path.suffix[1:], DPI))
+            with mpl.rc_context({"pdf.fonttype": _font_type(figure)}):
+                for path in paths:
+                    write_bytes(path, picture(figure, path.suffix[1:], DPI))
     return list(itertools.chain(*files.values()))
+
+
+def _font_type(figure: Figure) -> int:
+    """Return how a PDF holds its fonts: as TrueType, which publishers want, unless they are Chinese.
+
+    matplotlib would embed a Chinese OpenType font under a wrong type. TrueType takes half a second a picture, which is
+    too much for the many charts in `figures/`.
+    """
+    texts = (text.get_text() for text in figure.findobj(Drawing))
+    return 3 if any(columns_of(text) > len(text) for text in texts) else 42
 
 
 def data_scale_figure(groups: Sequence[GroupInput]) -> Figure:
@@ -136,13 +149,15 @@ def method_figure(groups: Sequence[GroupInput]) -> Figure:
     """Draw scores, memory, time and throughput as a bar per method and data size, two rows of panels per group."""
     bars = [_bars(group, given) for group, given in groups]
     around = TITLE_INCHES + CAPTION_INCHES
-    panel_heights = [BAR_INCHES * max(LEAST_ROWS, len(each)) for each in bars]
+    panel_heights = [max(BAR_INCHES * LEAST_ROWS, row_inches(BAR_INCHES, each) * len(each)) for each in bars]
     heights = [around + AXIS_INCHES + 2 * panel + BETWEEN_INCHES for panel in panel_heights]
     figure = Figure(figsize=(METHOD_WIDTH, sum(heights)))
     for (group, given), own, part, panel, height in zip(
         groups, bars, _parts(figure, heights), panel_heights, heights, strict=True
     ):
-        margin = LABEL_INCHES * max((len(line) for bar in own for line in two_lines(bar.label).split("\n")), default=0)
+        margin = LABEL_INCHES * max(
+            (columns_of(line) for bar in own for line in two_lines(bar.label).split("\n")), default=0
+        )
         left, wide = (0.2 + margin) / METHOD_WIDTH, 1 - (0.2 + 3 * margin) / METHOD_WIDTH
         top, bottom = 1 - TITLE_INCHES / height, (CAPTION_INCHES + AXIS_INCHES) / height
         wspace = 3 * (margin + 0.3) / METHOD_WIDTH / wide
@@ -200,6 +215,9 @@ def _add_baseline(axes: Axes, cells: Sequence[Cell], measure: Measure, rows: int
     value = pd.concat(baselines).mean() / measure.unit if baselines else math.nan
     if math.isnan(value):
         return
+    low, high = axes.get_xlim()
+    room = 0.05 * (high - low)
+    axes.set_xlim(min(low, value - room) if value < 0 else low, max(high, value + room))
     half = BAR_HEIGHT / 2 + 0.03
     starts = [-0.6, *(row + half for row in range(rows))]
     ends = [-half, *(row + 1 - half for row in range(rows - 1)), rows - 0.4]
@@ -226,14 +244,14 @@ def _parts(figure: Figure, heights: Sequence[float]) -> list[SubFigure]:
 
 
 def _title(part: SubFigure, title: str, caption: str, width: int) -> None:
-    part.suptitle(textwrap.fill(title, width // 2), x=0.5, y=0.98, va="top", fontsize=12, fontweight="bold", color=INK)
+    style: Style = {"va": "top", "fontsize": 12, "fontweight": "bold", "color": INK}
+    # A tenth of an inch below the edge, however high the picture is.
+    part.suptitle(textwrap.fill(title, width // 2), x=0.5, y=1 - 0.1 * part.dpi / part.bbox.height, **style)
     part.text(0.5, 0.012, textwrap.fill(caption, width), ha="center", va="bottom", fontsize=7.5, color="0.3")
 
 
 @contextmanager
 def _style(name: str) -> Iterator[None]:
-    # Publishers want TrueType fonts, which take half a second a picture: too much for the many charts in `figures/`.
-    fonts_of = {"font.family": fonts(), "pdf.fonttype": 42, "svg.hashsalt": name}
-    style: Any = STYLE | fonts_of | {"axes.titlesize": 10.5}
+    style: Any = STYLE | {"font.family": fonts(), "svg.hashsalt": name, "axes.titlesize": 10.5}
     with mpl.rc_context(style):
         yield

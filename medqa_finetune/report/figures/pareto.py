@@ -21,7 +21,7 @@ from medqa_finetune.report.verdict import Front, ParetoPoint
 
 # With more points than this, only those on the front are labelled.
 MOST_LABELS = 24
-MARK_SIZE, RING = 8.0, 5.0
+MARK_SIZE, RING = 8.0, 4.0
 BASELINE_MARK = "d"
 FRONT, BEHIND, INTERVAL, NO_ROOM = "on the front", "behind it", "confidence interval", "not every point has a label"
 Scores = Mapping[tuple[str, str], CellScore]
@@ -125,7 +125,8 @@ def _draw(
         hint(mark, f"{name}: {amount(point.value)}, {amount(point.cost)} {front.unit}; {share}")
     axes.margins(x=0.18, y=0.12)
     axes.set(xlabel=front.unit, ylabel=score_axis(front.score).en)
-    axes.xaxis.set_major_formatter(lambda value, _: tick(value))
+    # The margin left of nothing spent has no meaning.
+    axes.xaxis.set_major_formatter(lambda value, _: tick(value) if value >= 0 else "")
     axes.yaxis.set_major_formatter(lambda value, _: tick(value))
 
 

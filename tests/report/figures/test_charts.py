@@ -173,4 +173,6 @@ def test_svg_for_the_page_speaks_both_languages_and_takes_its_colours() -> None:
 def test_long_labels_take_two_lines() -> None:
     assert two_lines("lora") == "lora"
     assert two_lines("a" * 100) == "a" * 22 + "\n" + "a" * 21 + "…"
+    assert two_lines("很" * 10 + " 20k") == "很" * 10 + "\n20k"
+    assert two_lines("很" * 30 + " 100k") == "很" * 11 + "\n" + "很" * 8 + "… 100k"
     assert legend_columns(["lora", "qlora"]) > legend_columns(["lora (method.rank=8, train.epochs=3)"])

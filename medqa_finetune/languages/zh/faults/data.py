@@ -307,4 +307,12 @@ TEXTS = {
     "Give another folder.": "请换一个文件夹。",
     "no such file": "没有这个文件",
     "the set has {count} examples": "该集合有 {count} 个样本",
+    (
+        "Or give another corpus, or corpus.identified_by=prompt, which tells examples apart by everything before the "
+        "answer."
+    ): ("或换一个语料，或给出 corpus.identified_by=prompt（按回答之前的全部内容区分样本）。"),
+    "Or give another corpus.": "或换一个语料。",
+    "Give data.test_size={test} data.validation_size={validation}, and data.scale=1 where a profile scales them.": (
+        "请给出 data.test_size={test} data.validation_size={validation}；若 profile 会缩放，再加 data.scale=1。"
+    ),
 }
