@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from medqa_finetune.report.runs import Run
 
 RUNS, CELLS, REPORT = "results_summary.csv", "results_by_cell.csv", "report.md"
+GROUPS = "scores_by_group.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,11 +124,15 @@ def _write(runs: "Sequence[Run]", table: "pd.DataFrame", analysis: "Analysis", f
         "scores.csv": csv.scores_table(analysis),
         "comparisons.csv": csv.comparisons_table(analysis),
     }
+    if analysis.groups:
+        tables[GROUPS] = csv.groups_table(analysis)
     groups = groups_of(runs)
     try:
         # One summary at a time, so that temporary files of a killed one can be removed.
         with FileLock(folder.parent / ".summary.lock"):
             sweep(folder)
+            if not analysis.groups:
+                (folder / GROUPS).unlink(missing_ok=True)
             for name, frame in tables.items():
                 csv.write_csv(frame, folder / name)
             page, charts = write_report(runs, groups, analysis, folder)

@@ -170,6 +170,14 @@ def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
     yield from one_of("corpus.task", corpus.task, TASKS)
     yield from one_of("corpus.source", corpus.source, SOURCES)
     yield from one_of("corpus.format", corpus.format, TEXT_FORMATS if corpus.task == "text" else FORMATS)
+    if corpus.task == "text" and corpus.group is not None:
+        problem = "groups questions, and corpus.task=text has none"
+        yield Fault("conflict", problem, key="corpus.group", got=corpus.group, hint="Leave it out.")
+    if corpus.group == "":
+        problem = "must be the name of a column"
+        yield Fault(
+            "wrong-type", problem, key="corpus.group", got="", hint="Give corpus.group=COLUMN, or leave it out."
+        )
     if corpus.task == "text" and corpus.source == "embedded":
         problem = "has questions with answers, and corpus.task=text needs running text"
         yield Fault("conflict", problem, key="corpus.source", got="embedded", allowed=("file", "hub"))

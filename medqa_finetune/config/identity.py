@@ -30,7 +30,7 @@ NULL_LEAVES_OUT_SINCE = 5
 # The same arithmetic in fewer launches; before, adapters had the plain one where CUDA is.
 SAME_ON_CUDA = {"adamw_torch_fused": "adamw_torch"}
 # Settings that are in no identity while they have this value, so that runs from before they existed keep theirs.
-LEFT_OUT_AS = {"fp32_blocks": AUTO, "train.validation_samples": None}
+LEFT_OUT_AS = {"fp32_blocks": AUTO, "train.validation_samples": None, "corpus.group": None}
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
 SEPARATOR = "__"

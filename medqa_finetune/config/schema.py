@@ -104,6 +104,8 @@ class CorpusConfig:
         drop_last_question: Drop what the user says last, unanswered; otherwise the row is refused.
         drop_first_answer: Drop what the assistant says first, such as a greeting; otherwise the row is refused.
         id: Column of the row's id; null numbers the rows.
+        group: Column of what an example belongs to, such as the department of a hospital: scores are given for each
+            value as well. Rows with an empty cell are counted, and belong to no group.
         text: Column of the text, for `task=text`; plain text files have no columns.
         separator: Text between two rows of running text.
         by_line: Each line of a text file is a row, with its line feed, and empty if it is white space, as in WikiText
@@ -153,6 +155,7 @@ class CorpusConfig:
     drop_last_question: bool = False
     drop_first_answer: bool = False
     id: str | None = None
+    group: str | None = None
     text: str = "text"
     separator: str = "\n\n"
     by_line: bool = False

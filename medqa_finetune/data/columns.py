@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import CorpusConfig
@@ -64,6 +65,7 @@ class ExampleBuilder:
         self._messages = corpus.messages
         self._reader = message_reader(corpus, ledger.count)
         self._id = corpus.id
+        self._group = corpus.group
         self._markup = corpus.clean_html
         self._least = (corpus.min_question_characters, corpus.min_answer_characters)
         self._question_prefix = _pattern("question_prefix", corpus.question_prefix, r"\A(?:{})")
@@ -72,6 +74,7 @@ class ExampleBuilder:
         self._ledger = ledger
         self._ids: set[str] = set()
         self._names = dict.fromkeys([*self._question.names, *self._answer.names, *self._before.values()])
+        self._names |= {} if self._group is None else {self._group: None}
         # Columns of context that this configuration does not name, until one is seen.
         self._unread = {name for name in OPTIONAL if name not in (*self._before, *self._before.values(), *self._names)}
         if not self._takes_system:
@@ -79,6 +82,7 @@ class ExampleBuilder:
         if self._messages is not None:
             self._unread.discard("history")
         named = {key: {name} for key, name in self._before.items() if name != OPTIONAL[key]}
+        named |= {} if self._group is None else {"group": {self._group}}
         required = {"question": set(self._question.names), "answer": set(self._answer.names)}
         self._unseen = ({"messages": {self._messages}} if self._messages is not None else required) | named
         # Several columns are joined, and all but one may be rare.
@@ -103,17 +107,19 @@ class ExampleBuilder:
         self._note(row)
         self._say_unread(row.values)
         try:
-            dialogue = self._dialogue(self._cells.of_table(row.values, self._names) if row.of_table else row.values)
+            values = self._cells.of_table(row.values, self._names) if row.of_table else row.values
+            dialogue, group = self._dialogue(values), self._group_in(values)
         except Broken as fault:
             missing = fault.reason == "missing_column"
             excerpt = fault.what or (str(list(row.values)) if missing else repr(row.values))
             return Reject(row.where, fault.reason, excerpt)
         texts = [text for turn in dialogue.turns for text in turn]
         try:
-            "".join([dialogue.system or "", *texts]).encode()
+            "".join([dialogue.system or "", group or "", *texts]).encode()
         except UnicodeEncodeError:
             return Reject(row.where, "lone_surrogate", "".join(texts))
-        return self._cleaned(row, dialogue.system, [self._unframed(*turn) for turn in dialogue.turns])
+        found = self._cleaned(row, dialogue.system, [self._unframed(*turn) for turn in dialogue.turns])
+        return found if group is None or isinstance(found, Reject) else replace(found, group=group)
 
     def _say_unread(self, values: Mapping[str, object]) -> None:
         """Warn, once each, of a system prompt and of a history that no setting names."""
@@ -212,6 +218,13 @@ class ExampleBuilder:
             return "" if cell is ABSENT else self._cells.text(cell)
         except NotText:
             raise Broken("system_not_text") from None
+
+    def _group_in(self, values: Mapping[str, object]) -> str | None:
+        cell = ABSENT if self._group is None else cell_of(values, self._group)
+        try:
+            return None if cell is ABSENT else self._clean(self._cells.text(cell)) or None
+        except NotText:
+            raise Broken("group_not_text") from None
 
     def _unframed(self, question: str, answer: str) -> Turn:
         """Return a turn without the prefixes and the suffix that the corpus's configuration names."""

@@ -60,6 +60,8 @@ def read_by_file(corpus: CorpusConfig, ledger: Ledger) -> Iterator[tuple[str, Ex
             ledger.reject(result)
         else:
             ledger.count("pairs")
+            if corpus.group is not None and result.group is None:
+                ledger.count("pairs_without_group")
             for name in context_of(result):
                 ledger.count(f"pairs_with_{name}")
             if has_thought(answer for _, answer in result.turns):

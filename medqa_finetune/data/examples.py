@@ -20,6 +20,7 @@ class Example:
         answer: The reference answer; cleaned, never empty.
         system: System prompt; None leaves it to the chat template, which may have a default.
         history: Earlier questions with their answers, in order; cleaned, none of them empty.
+        group: Value of the column `corpus.group`, which scores are given by; None without one.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Example:
     answer: str
     system: str | None = None
     history: tuple[Turn, ...] = ()
+    group: str | None = None
 
     @property
     def opening(self) -> str:
@@ -40,21 +42,27 @@ class Example:
 
 
 def to_row(example: Example) -> dict[str, object]:
-    """Return an example as a JSON object, with system prompt and history only if there are any."""
+    """Return an example as a JSON object, with system prompt, history and group only if there are any."""
     row: dict[str, object] = {"id": example.id, "question": example.question, "answer": example.answer}
     return row | context_of(example)
 
 
 def context_of(example: Example) -> dict[str, object]:
-    """Return system prompt and history as a JSON object; empty for most examples."""
+    """Return system prompt, history and group as a JSON object; empty for most examples."""
     context: dict[str, object] = {} if example.system is None else {"system": example.system}
-    return context | ({"history": [list(turn) for turn in example.history]} if example.history else {})
+    context |= {"history": [list(turn) for turn in example.history]} if example.history else {}
+    return context | group_of(example)
+
+
+def group_of(example: Example) -> dict[str, object]:
+    """Return the group as a JSON object; empty without one."""
+    return {} if example.group is None else {"group": example.group}
 
 
 def with_context(identity: str, question: str, answer: str, context: Mapping[str, Any]) -> Example:
     """Return an example from its parts; the inverse of `context_of`."""
     history = tuple((str(asked), str(said)) for asked, said in context.get("history", ()))
-    return Example(identity, question, answer, context.get("system"), history)
+    return Example(identity, question, answer, context.get("system"), history, context.get("group"))
 
 
 @dataclass(frozen=True, slots=True)

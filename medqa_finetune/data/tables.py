@@ -184,7 +184,10 @@ class ExampleStore:
         context = json.dumps(context_fields, ensure_ascii=False) if context_fields else ""
         self._has_context |= bool(context_fields)
         self._question.append(key_of(normalised, seed))
-        whole = f"{normalised}\0{example.answer}" + (f"\0{example.question}\0{context}" if context_fields else "")
+        # The group says nothing about what is asked: a pair in two groups is a duplicate.
+        asked = {name: value for name, value in context_fields.items() if name != "group"}
+        before = json.dumps(asked, ensure_ascii=False)
+        whole = f"{normalised}\0{example.answer}" + (f"\0{example.question}\0{before}" if asked else "")
         self._pair.append(key_of(whole))
         self._answer.append(key_of(example.answer))
         for keys, text in zip((self._system, self._second), followers(example), strict=True):

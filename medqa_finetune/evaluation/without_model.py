@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from medqa_finetune.data.examples import Example
+from medqa_finetune.data.examples import Example, group_of
 from medqa_finetune.data.splits import normalised_question
 from medqa_finetune.data.thoughts import split_thought
 from medqa_finetune.errors import DataError, Fault
@@ -58,7 +58,9 @@ def predict_without_model(
     batches = [left[first : first + BATCH] for first in range(0, len(left), BATCH)]
     for batch in track(batches, "answering", of=len(questions), done=answered):
         predictions = predict([normalised_question(each.question) for each in batch])
-        folder.append_predictions([to_row(_prediction(*each)) for each in zip(batch, predictions, strict=True)])
+        folder.append_predictions(
+            [to_row(_prediction(each, said)) | group_of(each) for each, said in zip(batch, predictions, strict=True)]
+        )
         answered += len(batch)
         advance(answered)
     seconds = time.perf_counter() - started

@@ -29,6 +29,7 @@ from medqa_finetune.report.scores import headline_columns, score_info
 from medqa_finetune.report.stats.choice import Chosen, choose
 from medqa_finetune.report.stats.compare import ScoreResults, compare_all, resample_scores
 from medqa_finetune.report.stats.contrasts import size_answers
+from medqa_finetune.report.stats.groups import GroupScore, group_scores
 from medqa_finetune.report.stats.intervals import (
     CellScore,
     Comparison,
@@ -75,6 +76,7 @@ class Analysis:
         verdicts: One per study and corpus.
         notes: What was left out, capped or unreadable, and why.
         labels: What cells and series are called, by name.
+        groups: Headline scores per group of questions (`corpus.group`).
         unfinished: Runs that are not done, one entry per study that has any.
     """
 
@@ -86,6 +88,7 @@ class Analysis:
     notes: tuple[Note, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     unfinished: tuple[Unfinished, ...] = ()
+    groups: tuple[GroupScore, ...] = ()
 
 
 def analyse(runs: Sequence[Run], settings: Settings) -> Analysis:
@@ -105,6 +108,7 @@ def analyse(runs: Sequence[Run], settings: Settings) -> Analysis:
         tuple(note for each in found for note in each.notes),
         labels | {cell.name: cell.label for cell in cells if cell.label},
         unfinished_of(runs),
+        tuple(group for each in found for group in each.groups),
     )
 
 
@@ -142,7 +146,8 @@ def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
     compared = replace(counted, cells=tuple(each.cell for each in read if each.cell.name in names))
     verdicts = (_verdict(key, compared, results, settings),) if read else ()
     labels = {name: group[0].entry for name, group in _series(compared).items() if group[0].entry}
-    return Analysis(settings, tuple(scores), tuple(runs), comparisons, verdicts, tuple(notes), labels)
+    groups = tuple(group_scores(read, headline_columns(), settings))
+    return Analysis(settings, tuple(scores), tuple(runs), comparisons, verdicts, tuple(notes), labels, (), groups)
 
 
 def _series(counted: Chosen) -> dict[str, list[Cell]]:

@@ -20,7 +20,7 @@ import pandas as pd
 
 from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
-from medqa_finetune.report.labels import SEED_IN_NAME
+from medqa_finetune.report.labels import SEED_IN_NAME, in_reading_order
 from medqa_finetune.report.names import (
     GroupNames,
     evaluation_shown,
@@ -192,7 +192,7 @@ class Group:
     @cached_property
     def entries(self) -> list[str]:
         """Legend entries, one per requested method or variant."""
-        return sorted({each.entry for each in self.asked})
+        return sorted({each.entry for each in self.asked}, key=in_reading_order)
 
     @cached_property
     def scores(self) -> list[ScoreInfo]:
@@ -236,7 +236,11 @@ class Group:
             cells.append(Cell(name, tuple(runs), members[0].entry, members[0].label))
         labels = Counter(cell.label for cell in cells)
         cells = [cell if labels[cell.label] == 1 else replace(cell, label=plain(cell.name)) for cell in cells]
-        return sorted(cells, key=lambda cell: (cell.train_size > 0, cell.entry, cell.train_size, cell.name))
+        return sorted(cells, key=_place_of)
+
+
+def _place_of(cell: Cell) -> tuple[object, ...]:
+    return (cell.train_size > 0, in_reading_order(cell.entry), cell.train_size, cell.name)
 
 
 def groups_of(runs: Sequence[Run]) -> list[Group]:

@@ -86,9 +86,13 @@ def labels_of(runs: Sequence[Run], cells: Sequence[str | None]) -> list[Label]:
             short[place] = keys[place].rpartition("/")[2]
     whole = dict(enumerate(short))
     for column in ("model", "study", "corpus"):
-        for place in _doubtful(whole, keys):
-            more = runs[place].values.get(column)
-            whole[place] += f" ({more})" if more else ""
+        doubtful = _doubtful(whole, keys)
+        values: dict[str, set[object]] = {}
+        for place in doubtful:
+            values.setdefault(whole[place], set()).add(runs[place].values.get(column))
+        apart = [place for place in doubtful if len(values[whole[place]]) > 1]
+        for place in apart:
+            whole[place] += f" ({runs[place].values.get(column) or '.'})"
     for place in _doubtful(whole, keys):
         whole[place] = keys[place]
     return [Label(*parts) for parts in zip(entries, short, whole.values(), strict=True)]
@@ -175,6 +179,18 @@ def value_label(number: float) -> str:
         digits, _, exponent = f"{number:.2e}".partition("e")
         return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
     return f"{number:g}" if number == round(number) else f"{number:.3g}"
+
+
+def in_reading_order(label: str) -> tuple[tuple[float, str], ...]:
+    """Return a sort key by which numbers in labels go by their value: `lr 3e-4` before `lr 1e-3`."""
+    return tuple((_as_number(word), word) for word in label.split())
+
+
+def _as_number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return -float("inf")
 
 
 def _numbered(entries: list[tuple[str, str]]) -> list[tuple[str, str]]:

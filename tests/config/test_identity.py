@@ -77,6 +77,7 @@ CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "corpus.separator": "\n",
     "corpus.by_line": True,
     "corpus.id": "id",
+    "corpus.group": "department",
     "corpus.empty_values": ["无"],
     "corpus.missing_words": ["nil"],
     "corpus.min_question_characters": 2,

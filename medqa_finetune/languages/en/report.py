@@ -59,8 +59,8 @@ SENTENCES = {
     "AdviceKind.NO_SCORE": "None of these scores says which cell is better: no recommendation.",
     "AdviceKind.NOTHING_TRAINED": "No trained run is done: no recommendation.",
     "AdviceKind.ONE_CELL": "One trained cell: nothing to choose from.",
-    "AdviceKind.BASELINE_WINS": "Not recommended: the baseline {other}, which is not trained, scores {more} than the "
-    "best trained cell ({best}, {lead}).",
+    "AdviceKind.BASELINE_WINS": "Not recommended: {other}, which is not trained, scores {more} than the best "
+    "trained cell ({best}, {lead}).",
     "AdviceKind.NO_DIFFERENCE_TO_BASELINE": "No difference shown between the baseline {other}, which is not trained, "
     "and the best trained cell ({best}, {lead}).",
     "AdviceKind.NOT_COMPARABLE": "No winner is called: {best} has the {most} score, but it and {other} do not compare.",
@@ -87,6 +87,7 @@ SENTENCES = {
     "SizeAnswer.between": "{second} − {first}: {amount}, {finding}.",
     "SizeAnswer.not_comparable": "{second} − {first}: not comparable.",
     "SizeAnswer.over": "{score} over the {base}: {gains}.",
+    "SizeAnswer.uncorrected": "no difference shown after the correction for many pairs",
     "SizeAnswer.gain": "{cell} {amount}",
     "SizeAnswer.unsure": "{amount} ({finding})",
     "Choice": "Chosen by validation loss, never by the test set, among {count} tries of {settings}: {cell}. Validation "
@@ -194,6 +195,9 @@ SENTENCES = {
     "terminal.note": "Note: {note}",
     "report.sizes": "The answer for each size",
     "report.choices": "Settings chosen",
+    "report.groups": "Scores by group of questions",
+    "report.no_group": "(no group)",
+    "column.group": "Group",
     "report.how": "How it was computed",
     "report.steps": "What more data buys",
     "report.fits": "Score against data size",
@@ -237,6 +241,10 @@ SENTENCES = {
     "chart.size.intervals": "A bar is the confidence interval",
     "chart.size.no_intervals": "No interval: no scores per question",
     "chart.size.fitted": "Thin curves are fits, drawn to twice the largest size.",
+    "chart.swept": "{score} by {setting}",
+    "chart.swept.loss": "Validation loss by {setting}",
+    "chart.swept.caption": "Large marks: chosen by validation loss, which alone decides; the test set does not. Bars "
+    "are intervals, small points seeds.",
     "chart.loss": "Training loss over steps",
     "chart.loss.tokens": "Training loss over tokens",
     "chart.eval_loss": "Validation loss over steps",

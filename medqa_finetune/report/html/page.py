@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
 
@@ -34,13 +34,14 @@ JSON_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for characte
 
 @dataclass(frozen=True)
 class GroupView:
-    """Template data of a group of comparable runs; `charts` by page section."""
+    """Template data of a group of comparable runs; `charts` by page section, `by_group` by score."""
 
     name: GroupName
     headings: list[Text]
     rows: list[Row]
     charts: dict[str, list[Drawn]]
     answers: Answers
+    by_group: list[tuple[str, list[Text], list[Row]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,26 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
     return headings, rows
 
 
+def groups_of_questions(cells: Sequence[Cell], analysis: Analysis, score: str) -> tuple[list[Text], list[Row]]:
+    """Return the headings and one row per group of questions (`corpus.group`), with one score of every cell.
+
+    No rows where the corpus of these cells names no groups.
+    """
+    found = {(each.group, each.cell): each for each in analysis.groups if each.score == score}
+    shown = [cell for cell in cells if any(name == cell.name for _, name in found)]
+    rows = []
+    for group in dict.fromkeys(each.group for each in found.values() if any(each.cell == cell.name for cell in shown)):
+        own = [found.get((group, cell.name)) for cell in shown]
+        count = max((each.n for each in own if each is not None), default=0)
+        values = [_value(float(count), 0)]
+        for each in own:
+            bound = each.interval if each is not None else None
+            more = f"[{bound.low:.2f}, {bound.high:.2f}]" if bound else ""
+            values.append(_value(math.nan if each is None else each.value, 2, more))
+        rows.append(Row(Text(group, group) if group else label("report.no_group"), values))
+    return [_heading("group"), _heading("tested_questions"), *(name_of(cell.label) for cell in shown)], rows
+
+
 def _heading(name: str) -> Text:
     return label(f"column.{name}")
 

@@ -12,7 +12,7 @@ from medqa_finetune.report.figures.write import Drawn, write_charts
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.html.answers import MOST_BYTES, answers_of
 from medqa_finetune.report.html.page import GroupView, Page, rendered
-from medqa_finetune.report.html.table import results_of
+from medqa_finetune.report.html.table import groups_of_questions, results_of
 from medqa_finetune.report.names import evaluation_shown
 from medqa_finetune.report.notes import CellsCut, GroupName, GroupsCut, Note
 from medqa_finetune.report.runs import Run
@@ -47,7 +47,8 @@ def write_report(
         headings, rows = results_of(own, analysis)
         answers = answers_of(own, MOST_BYTES // len(groups))
         sections = _by_section([drawn[chart.name] for chart in of_group])
-        views.append(GroupView(_name(group), headings, rows, sections, answers))
+        by_group = [(score.name, *groups_of_questions(own, analysis, score.name)) for score in group.scores]
+        views.append(GroupView(_name(group), headings, rows, sections, answers, [each for each in by_group if each[2]]))
     write_bytes(folder / REPORT, rendered(Page(runs, replace(analysis, notes=tuple(notes)), views)))
     return folder / REPORT, [each.chart for each in drawn.values()]
 

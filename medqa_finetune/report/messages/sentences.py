@@ -136,8 +136,17 @@ def _between(contrast: Contrast, score: str, words: Language) -> str:
         first=first,
         second=second,
         amount=f"{signed(contrast.gain)} {score} {_span(contrast.interval)}",
-        finding=words(contrast.verdict),
+        finding=_found(contrast, words),
     )
+
+
+def _found(contrast: Contrast, words: Language) -> str:
+    """Return the finding; says so where the interval excludes 0 and no difference is shown after the correction."""
+    bound = contrast.interval
+    excludes_0 = bound is not None and not bound.low <= 0 <= bound.high
+    if contrast.verdict is Finding.NONE_SHOWN and excludes_0:
+        return words("SizeAnswer.uncorrected")
+    return words(contrast.verdict)
 
 
 def _gain(contrast: Contrast, words: Language) -> str:
@@ -146,7 +155,7 @@ def _gain(contrast: Contrast, words: Language) -> str:
         return words("SizeAnswer.gain", cell=name, amount=words(contrast.verdict))
     amount = f"{signed(contrast.gain)} {_span(contrast.interval)}"
     if contrast.verdict is not Finding.DIFFERENT:
-        amount = words("SizeAnswer.unsure", amount=amount, finding=words(contrast.verdict))
+        amount = words("SizeAnswer.unsure", amount=amount, finding=_found(contrast, words))
     return words("SizeAnswer.gain", cell=name, amount=amount)
 
 

@@ -20,6 +20,7 @@ COMPARISON_COLUMNS = (
     "p_holm", "verdict", "reason", "reason_zh",
 )  # fmt: skip
 SCORE_COLUMNS = ("cell", "score", "value", "low", "high", "n", "seeds", "sd")
+GROUP_COLUMNS = ("cell", "label", "group", "score", "value", "low", "high", "n", "seeds")
 # Columns that runs of one cell share.
 SHARED = (
     "study", "cell", "label", "method", "data", "train_size", "model", "corpus", "evaluation", "n_test", "test_sha256",
@@ -77,6 +78,15 @@ def scores_table(analysis: Analysis) -> pd.DataFrame:
     """Return one row per cell and score, with the columns `SCORE_COLUMNS`."""
     rows = [(s.cell, s.score, s.value, *_ends(s.interval), s.n, s.seeds, s.sd) for s in analysis.scores]
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS), dtype=object)
+
+
+def groups_table(analysis: Analysis) -> pd.DataFrame:
+    """Return one row per cell, group of questions and score, with the columns `GROUP_COLUMNS`."""
+    rows = [
+        (g.cell, analysis.labels.get(g.cell, g.cell), g.group, g.score, g.value, *_ends(g.interval), g.n, g.seeds)
+        for g in analysis.groups
+    ]
+    return pd.DataFrame(rows, columns=list(GROUP_COLUMNS), dtype=object)
 
 
 def cells_table(frame: pd.DataFrame) -> pd.DataFrame:

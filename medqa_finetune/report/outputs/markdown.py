@@ -33,6 +33,7 @@ def as_markdown(analysis: Analysis) -> str:
     ]
     header = [*map(_heading, ("cell", "score", "value", "interval")), "n", _heading("seeds"), "sd"]
     parts += [_section("scores"), _table(header, rows), _section("comparisons"), _comparisons_markdown(analysis)]
+    parts += _groups_markdown(analysis)
     if analysis.notes:
         parts += [_section("notes"), _bullets(text(note, labels) for note in analysis.notes)]
     parts += [_section("how"), f"{how.en}\n\n{how.zh}"]
@@ -95,6 +96,24 @@ def _verdict_markdown(verdict: Verdict, labels: Mapping[str, str]) -> Iterator[s
         if sentences:
             yield f"#{_section(name)}"
             yield _bullets(sentences)
+
+
+def _groups_markdown(analysis: Analysis) -> Iterator[str]:
+    """Yield a section with a table of the headline scores per group of questions; nothing without groups."""
+    if analysis.groups:
+        header = [*map(_heading, ("group", "cell", "score", "value", "interval")), "n"]
+        rows = [
+            [
+                each.group or _both(label("report.no_group")),
+                analysis.labels.get(each.cell, each.cell),
+                score_title(each.score).en,
+                f"{each.value:.2f}",
+                "–" if each.interval is None else span(each.interval.low, each.interval.high),
+                f"{each.n:,}",
+            ]
+            for each in sorted(analysis.groups, key=lambda each: (each.group == "", -each.n, each.group))
+        ]
+        yield from (_section("groups"), _table(header, rows))
 
 
 def _comparisons_markdown(analysis: Analysis) -> str:

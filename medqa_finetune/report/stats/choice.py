@@ -87,7 +87,10 @@ def _tries(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
             fixed = {key: value for key, value in cell.settings.items() if not _may_be_chosen(key)}
             manifest = cell.first.data_manifest
             validation = manifest.validation.sha256 if manifest is not None else ""
-            key = repr((cell.first.method, cell.first.model, cell.train_size, validation, sorted(fixed.items())))
+            # Losses on different numbers of validation examples do not compare.
+            samples = cell.first.validation.samples if cell.first.validation is not None else None
+            place = (cell.first.method, cell.first.model, cell.train_size, validation, samples)
+            key = repr((*place, sorted(fixed.items())))
             alike.setdefault(key, []).append(cell)
     for group in alike.values():
         if len(group) > 1 and swept_keys(group):
