@@ -84,7 +84,7 @@ def convert(arguments: list[str]) -> int:
     replace_folder(target, lambda folder: write(source, folder, weights))
     numbers = sum(tensor.numbers for tensor in read_tensors(target).values())
     print(f"{target} is complete: {len(weights)} tensors, {numbers:,} weights.")
-    print(f"Next: python -m medqa_finetune.train model=local model.path={target} method=lora data=20k")
+    print(f"Next: python -m medqa_finetune.train model=local model.path={target} method=lora")
     return EXIT_DONE
 
 

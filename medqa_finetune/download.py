@@ -127,9 +127,9 @@ def download_model(arguments: Sequence[str]) -> int:
     locate_model(located)
     print(f"{folder} is complete.")
     if model.name in option_names("model") and folder == Path(model.path):
-        print(f"Next: python -m medqa_finetune.train model={model.name} method=qlora data=20k")
+        print(f"Next: python -m medqa_finetune.train model={model.name} method=qlora")
     else:
-        print(f"Next: python -m medqa_finetune.train model=local model.path={folder} method=qlora data=20k")
+        print(f"Next: python -m medqa_finetune.train model=local model.path={folder} method=qlora")
     return EXIT_DONE
 
 

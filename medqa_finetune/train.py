@@ -123,7 +123,8 @@ def describe_groups(folders: Sequence[Path]) -> str:
     """Return one line per option of every configuration group, from the first comment of its file."""
     defaults = (conf_folder() / "config.yaml").read_text(encoding="utf-8")
     lines = []
-    for name in sorted({path.name for conf in folders for path in conf.iterdir() if path.is_dir()}):
+    files = [(path, conf) for conf in folders for path in conf.rglob("*.yaml") if path.parent != conf]
+    for name in sorted({path.parent.relative_to(conf).as_posix() for path, conf in files}):
         lines.append(f"\n  {name}=")
         for path in sorted(path for conf in folders for path in (conf / name).glob("*.yaml")):
             mark = "*" if f"- {name}: {path.stem}\n" in defaults else " "

@@ -43,7 +43,7 @@ def config_of(*overrides: str) -> Config:
 
 
 def test_every_group_is_a_section_of_the_schema() -> None:
-    assert set(GROUPS) - {"profile"} == set(SECTIONS)
+    assert set(GROUPS) - {"profile", "experiment", "hydra/sweeper", "sweeper"} == set(SECTIONS)
 
 
 @pytest.mark.parametrize("choice", choices())

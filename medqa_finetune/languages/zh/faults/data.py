@@ -211,20 +211,6 @@ TEXTS = {
     "is more, after scaling, than the {available} training examples that the corpus leaves (of {rows} rows)": (
         "缩放后多于语料剩下的 {available} 个训练样本（共 {rows} 行）"
     ),
-    (
-        "Ask for {available} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
-        "with data=all, or give another corpus, or corpus.identified_by=prompt, which tells examples with the same "
-        "first question apart."
-    ): (
-        "请用更小的 data.train_size=、data=20k 或 data.scale= 取 {available} 以内，或用 data=all 取全部，或换一个语料"
-        "，或给出 corpus.identified_by=prompt（区分首问相同的样本）。"
-    ),
-    (
-        "Ask for {available} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
-        "with data=all, or give another corpus."
-    ): (
-        "请用更小的 data.train_size=、data=20k 或 data.scale= 取 {available} 以内，或用 data=all 取全部，或换一个语料。"
-    ),
     "the prepared data is damaged: {what}": "预处理好的数据已损坏：{what}",
     "It is prepared again.": "将重新预处理。",
     "prepared data cannot be kept here: {reason}": "预处理好的数据无法保存在这里：{reason}",
