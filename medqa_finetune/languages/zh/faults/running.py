@@ -213,4 +213,7 @@ TEXTS = {
     ): ("进程在运行完成之前以 {code} 结束（被外部终止：常见原因是系统内存不足）；最后的输出：{words}"),
     "it was asked to stop, did not in time, and was killed": "已要求停止，但未及时停下，因此被终止",
     "it was stopped from outside ({code}) before it could say so itself": "未及说明就被外部停止（{code}）",
+    "Run `{command}` on a machine with a network, and copy what it fetches here.": (
+        "请在有网络的机器上运行 `{command}`，再把下载的内容拷贝到本机。"
+    ),
 }
