@@ -15,12 +15,14 @@ from scripts import command_line
 from scripts.command_line import ROOT, environment
 from tests import warm
 
-__all__ = ["ROOT", "TINY", "files_below", "here", "python", "start", "timed", "train"]
+__all__ = ["ROOT", "TINY", "UNTRAINED", "files_below", "here", "python", "start", "timed", "train"]
 # A whole experiment in seconds: the embedded corpus, 20 training examples at data=20k, 4 test questions.
 TINY = (
     "profile=demo", "model=local", "data.scale=0.001", "data.validation_size=4000", "data.test_size=4000",
     "train.max_steps=3", "evaluate.max_new_tokens=8", "tracker=none", "threads=1",
 )  # fmt: skip
+# The same where nothing is trained.
+UNTRAINED = tuple(each for each in TINY if not each.startswith("train."))
 
 
 def python(*arguments: str, cwd: Path, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from medqa_finetune.objectives import TASKS, task_of
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.record.schema import Record
-from tests.commands import TINY, files_below, python, train
+from tests.commands import UNTRAINED, files_below, python, train
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
 from tests.guide import perplexity_of_the_guide
@@ -184,7 +184,7 @@ def test_a_summary_keeps_text_and_answers_in_columns_of_their_own(
     alone = python("-m", "medqa_finetune.summarize", cwd=place)
     assert alone.returncode == 0, alone.stderr
     assert "text ppl" in alone.stdout
-    answered = train(*TINY, "method=none", f"model.path={micro_model}", "outputs=outputs", "study=qa", cwd=place)
+    answered = train(*UNTRAINED, "method=none", f"model.path={micro_model}", "outputs=outputs", "study=qa", cwd=place)
     assert answered.returncode == 0, answered.stderr
     done = python("-m", "medqa_finetune.summarize", cwd=place)
     assert done.returncode == 0, done.stderr

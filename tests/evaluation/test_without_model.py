@@ -14,7 +14,7 @@ from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.record.schema import Evaluation, Reused
-from tests.commands import ROOT, TINY, train
+from tests.commands import ROOT, UNTRAINED, train
 from tests.faulty import only_fault
 
 RETRIEVAL = Retrieval(MethodConfig(name="retrieval", trains="lookup"))
@@ -81,7 +81,7 @@ def test_without_training_questions_there_is_nothing_to_predict_from(tmp_path: P
 
 @pytest.mark.slow
 def test_a_cell_of_the_matrix_without_torch(tmp_path: Path, micro_model: Path) -> None:
-    arguments = [*TINY, f"model.path={micro_model}", "method=retrieval", "data=20k", f"outputs={tmp_path / 'o'}"]
+    arguments = [*UNTRAINED, f"model.path={micro_model}", "method=retrieval", "data=20k", f"outputs={tmp_path / 'o'}"]
     code = "import sys; from medqa_finetune.train import train; train(sys.argv[1:]); print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False

@@ -15,7 +15,7 @@ from medqa_finetune.child_process import faults_file, read_faults
 from medqa_finetune.errors import Fault
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import RunDir, find_runs
-from tests.commands import ROOT, TINY, files_below, python, train
+from tests.commands import ROOT, TINY, UNTRAINED, files_below, python, train
 from tests.evaluations import record_of
 
 # Two cells of which the second has a learning rate that no optimizer can take.
@@ -142,7 +142,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 100) -> None:
 
 @pytest.mark.slow
 def test_untuned_base_is_run_once_for_all_sizes(micro_model: Path, tmp_path: Path) -> None:
-    done = train(*TINY, f"model.path={micro_model}", "-m", "method=none", "data=20k,50k", cwd=tmp_path)
+    done = train(*UNTRAINED, f"model.path={micro_model}", "-m", "method=none", "data=20k,50k", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "is the same run as none" in done.stderr
     assert "[1/1]" in done.stderr
