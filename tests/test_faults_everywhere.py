@@ -224,7 +224,7 @@ def test_nothing_says_what_is_wanted() -> None:
 # ---------------------------------------------------------------- their Chinese
 
 # Only falls: a new fault comes with its lines in languages/zh/faults/.
-MOST_UNTRANSLATED = 25
+MOST_UNTRANSLATED = 4
 # What differs from case to case; no JSON.
 DIFFERS = re.compile(r'\{[^{}"]*\}')
 

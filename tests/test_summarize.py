@@ -140,7 +140,7 @@ def test_a_missing_score_is_no_other_signature(tmp_path: Path) -> None:
         ([], "file-missing", "outputs", "outputs"),
         (["outputs=."], "no-match", "outputs", "."),
         (["output=."], "unknown-key", "output", "."),
-        (["."], "not-key-value", None, "."),
+        (["."], "mistyped", None, "."),
         (["price_per_hour=-1"], "out-of-range", "price_per_hour", -1.0),
     ],
 )

@@ -14,7 +14,7 @@ from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.errors import NO_VALUE, Fault
 from tests.commands import ROOT, TINY, python, timed, train
 
-GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
+GROUPS = sorted({path.parent.relative_to(conf_folder()).as_posix() for path in conf_folder().glob("*/**/*.yaml")})
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """Converts a configuration composed by Hydra, or read from a record, to a checked, frozen `Config`."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -39,10 +41,28 @@ SEARCH_PATH = "hydra.searchpath="
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError, RecursionError)
 
 
+_composing = ContextVar("_composing", default=False)
+
+
 @cache
 def register_schema() -> None:
     """Register `Config` with Hydra, which then checks every value while composing."""
     ConfigStore.instance().store(name="schema", node=schema_node())
+
+
+@contextmanager
+def composing_ours() -> Iterator[None]:
+    """Say that Hydra composes our configuration within the block, not that of another program with our launcher."""
+    before = _composing.set(True)
+    try:
+        yield
+    finally:
+        _composing.reset(before)
+
+
+def composes_ours() -> bool:
+    """Return whether the caller is within `composing_ours`."""
+    return _composing.get()
 
 
 def to_config(composed: DictConfig) -> Config:

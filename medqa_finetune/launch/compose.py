@@ -26,6 +26,7 @@ from medqa_finetune.config.compose import (
     CONFIG_NAME,
     check_chosen_files,
     compose_defaults,
+    composing_ours,
     register_schema,
     to_config,
     with_file,
@@ -82,7 +83,8 @@ def compose_and_call(
     # Hydra would print a traceback or its own text and exit with 1; `run_command` reports errors.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(config_path=str(conf_folder()), config_name=CONFIG_NAME, version_base="1.3")(run)()
+        with composing_ours():
+            hydra.main(config_path=str(conf_folder()), config_name=CONFIG_NAME, version_base="1.3")(run)()
     except (*COMPOSITION_ERRORS, OSError) as error:
         if run.started or not (isinstance(error, COMPOSITION_ERRORS) or is_no_mapping(error)):
             raise

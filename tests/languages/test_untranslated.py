@@ -11,7 +11,7 @@ from scripts.fault_sources.sources import called
 from tests.sources import IN_PACKAGE, PACKAGE
 
 # These numbers only fall: a new text comes with its line in languages/zh/.
-MOST_SAID, MOST_HELP = 0, 10
+MOST_SAID = MOST_HELP = 0
 
 
 def said(tree: ast.Module) -> list[str]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from medqa_finetune.config.schema import MethodConfig, ModelConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.log import log_to
+from medqa_finetune.model import load as load_module
 from medqa_finetune.model.load import Device, choose_device, load_model, load_tokenizer, set_threads
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.record.schema import Parameters
@@ -112,12 +113,13 @@ def test_emulated_bf16_is_refused(gpu: Callable[[str, int], None]) -> None:
     assert "Tesla T4" in fault.problem
 
 
-def test_threads_are_set_only_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_those_asked_for_or_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
+    monkeypatch.setattr(load_module, "usable_cores", lambda: 1)
     monkeypatch.setattr(torch, "set_num_threads", calls.append)
     set_threads(None)
     set_threads(3)
-    assert calls == [3]
+    assert calls == [1, 3]
 
 
 def test_loaded_weights_are_those_on_disk(micro_model: Path) -> None:

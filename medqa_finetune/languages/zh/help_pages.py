@@ -429,4 +429,13 @@ TEXTS = {
     "takes a folder per variant, variants.csv and variants.png (svg, pdf); <run>/export if left out": (
         "存放每个变体的文件夹、variants.csv 和 variants.png（svg、pdf）；不给则为 <run>/export"
     ),
+    "Learning rate and rank together, chosen by validation loss (pip install 'medqa-finetune[optuna]')": (
+        "同时搜索学习率和秩，按验证损失选择（pip install 'medqa-finetune[optuna]'）"
+    ),
+    "The learning rate, chosen by validation loss (pip install 'medqa-finetune[optuna]')": (
+        "搜索学习率，按验证损失选择（pip install 'medqa-finetune[optuna]'）"
+    ),
+    "The rank of the adapters, chosen by validation loss (pip install 'medqa-finetune[optuna]')": (
+        "搜索适配器的秩，按验证损失选择（pip install 'medqa-finetune[optuna]'）"
+    ),
 }

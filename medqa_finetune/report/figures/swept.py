@@ -25,12 +25,14 @@ def charts(given: ChartInput) -> Iterator[Chart]:
     """Yield, for every number that was swept, validation loss and headline scores; chosen cells have large marks."""
     choices = choose(given.cells).choices
     cells = {cell.name: cell for cell in given.cells}
+    sizes = {cell.train_size for cell in given.cells if cell.trains}
+    one_size = len(sizes) == 1
     for key in dict.fromkeys(key for choice in choices for key in choice.keys):
         series = {}
         for choice in choices:
             tried = [cells[each.cell] for each in choice.tries if is_number(cells[each.cell].settings.get(key))]
             if key in choice.keys and len({cell.settings[key] for cell in tried}) > 1:
-                size = "" if len({cell.train_size for cell in given.cells if cell.trains}) == 1 else _size(tried[0])
+                size = "" if one_size else _size(tried[0])
                 name = " ".join(filter(None, (method_label(tried[0].first.method), size)))
                 series[name] = sorted(tried, key=lambda cell: _number(cell, key))
         chosen = {choice.chosen for choice in choices if choice.chosen is not None}

@@ -42,6 +42,8 @@ TEXTS = {
         "没有任何行有这一列（共 {count} 列，下列前 20 列）"
     ),
     "no row has such a column": "没有任何行有这一列",
+    "must be the name of a column": "必须是一个列名",
+    "groups questions, and corpus.task=text has none": "用于给问题分组，而 corpus.task=text 没有问题",
     "no row has any column": "没有任何行有列",
     "Give {key}={name}.": "请给出 {key}={name}。",
     "Give {key}=COLUMN.": "请给出 {key}=列名。",

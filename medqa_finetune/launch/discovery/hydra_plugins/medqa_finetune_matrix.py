@@ -3,6 +3,7 @@
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from medqa_finetune.config.compose import composes_ours
 from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.launch import launcher, sweeper, tuning
 
@@ -28,6 +29,8 @@ class ConfFolder(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Add `conf/` behind the folder of the primary configuration."""
+        if not composes_ours():
+            return
         paths = [element.path for element in search_path.get_path()]
         ours = str(conf_folder())
         if ours not in paths and f"file://{ours}" not in paths:
