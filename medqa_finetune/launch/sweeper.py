@@ -23,6 +23,7 @@ from medqa_finetune.config.explain import explain
 from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.launch.launcher import LocalLauncher, overrides_of
+from medqa_finetune.launch.sweep_parameters import default_sweeps
 from medqa_finetune.launch.task import CellTask
 from medqa_finetune.launch.trials import load_cell
 from medqa_finetune.record.evaluations import evaluation_parts
@@ -102,7 +103,7 @@ class MatrixSweeper(Sweeper):
         self._typed = {argument.partition("=")[0].lstrip("+") for argument in arguments}
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         try:
-            typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+            typed = parser.parse_overrides([*default_sweeps(self.params, arguments), *arguments])
             # The command line replaces the configuration's sweep over the same key.
             values = {override.get_key_element(): _alternatives(override) for override in typed}
         except COMPOSITION_ERRORS as error:

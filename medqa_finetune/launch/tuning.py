@@ -23,6 +23,7 @@ from medqa_finetune.config.ranges import AUTO, one_of
 from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, MedQAError, RunError, brief
 from medqa_finetune.launch.launcher import LocalLauncher
 from medqa_finetune.launch.study import SAMPLERS, Study, Trial, check_optuna, propose
+from medqa_finetune.launch.sweep_parameters import default_sweeps
 from medqa_finetune.launch.sweeper import MatrixSweeper, found_nothing
 from medqa_finetune.launch.trials import launch_trials, load_cell
 from medqa_finetune.log import visible
@@ -107,7 +108,7 @@ class TuningSweeper(MatrixSweeper):
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         try:
-            parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+            parsed = parser.parse_overrides([*default_sweeps(self.params, arguments), *arguments])
             faults = [fault for override in parsed if (fault := _fault_of_range(override)) is not None]
         except COMPOSITION_ERRORS as error:
             raise ConfigError(*explain(error, ["--multirun", *arguments])) from None
