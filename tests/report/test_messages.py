@@ -319,3 +319,12 @@ def test_evaluation_of_a_group_has_short_names_of_its_settings() -> None:
 
 def test_every_state_of_a_run_has_words() -> None:
     assert all(label(f"status.{state}").zh for state in ("DONE", *RunState.__members__))
+
+
+@pytest.mark.parametrize(
+    ("words", "chinese"),
+    [("LoRA n300 lr 1e-4", None), ("lr", "学习率"), ("retrieval lr 1e-4", "检索基线 lr 1e-4")],
+)
+def test_drawn_names_do_not_outgrow_their_room(words: str, chinese: str | None) -> None:
+    both = drawn(words)
+    assert (both and both.zh) == chinese
