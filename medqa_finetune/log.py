@@ -68,6 +68,11 @@ def log_to_terminal() -> None:
     logging.captureWarnings(True)
 
 
+def show_quietly() -> None:
+    """Let what Hydra shows of itself end with its reader (`| head`): it logs it, and logging reports each lost line."""
+    logging.raiseExceptions = False
+
+
 def _without_foreign_noise() -> Callable[[logging.LogRecord], bool]:
     """Return a filter that drops repeats, and other packages' deprecations, which users cannot act on."""
     seen: set[tuple[str, str]] = set()

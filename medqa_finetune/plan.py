@@ -152,9 +152,10 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
         ConfigError: with the faults of all cells.
     """
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from medqa_finetune.cell import Cell
-    from medqa_finetune.config.no_effect import refuse_unused_settings
+    from medqa_finetune.config.no_effect import chosen_last, refuse_of_a_matrix, refuse_unused_settings
     from medqa_finetune.evaluation.benchmarks import check_benchmarks
     from medqa_finetune.launch.compose import compose_and_call, make_cell
     from medqa_finetune.launch.validate import check_all, distinct_cells
@@ -166,10 +167,14 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
 
     def take(composed: "DictConfig") -> None:
         hydra_config = HydraConfig.get()
+        if hydra_config.mode == RunMode.RUN:
+            refuse_of_a_matrix(hydra_config.overrides.hydra)
         with noting(faults):
             cells.append(make_cell(composed, hydra_config, tuple(hydra_config.overrides.task), locate_architecture))
 
-    compose_and_call(take, [*arguments, "hydra/sweeper=calling"], typed or arguments)
+    # Hydra's own matrix is the same as ours, and would be launched.
+    basic = chosen_last(arguments, "hydra/sweeper") == "basic"
+    compose_and_call(take, [*arguments, *(["hydra/sweeper=matrix"] if basic else [])], typed or arguments, plans=True)
     if faults:
         raise ConfigError(*faults)
     refuse_unused_settings([(cell.config, cell.overrides) for cell in cells])

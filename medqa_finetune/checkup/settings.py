@@ -28,7 +28,7 @@ def compose(arguments: Sequence[str]) -> list[Config]:
         ConfigError: an argument is impossible.
     """
     found: list[Config] = []
-    compose_and_call(lambda composed: found.append(to_config(composed)), [*arguments, "hydra/sweeper=calling"])
+    compose_and_call(lambda composed: found.append(to_config(composed)), arguments, plans=True)
     return found
 
 

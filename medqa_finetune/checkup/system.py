@@ -3,12 +3,9 @@
 import contextlib
 import os
 import platform
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -20,10 +17,6 @@ from medqa_finetune.versions import PROJECT, install_command, untested_versions
 
 # Shown with their versions; the others are counted.
 SHOWN = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
-FONT_SECONDS = 2.0
-FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
-# Files of the usual Chinese fonts.
-CHINESE = re.compile(r"(CJK|SourceHan|Noto(Sans|Serif)(SC|TC|HK)|wqy|uming|ukai|simhei|simsun|msyh|PingFang)", re.I)
 # Below this, a disk is full before a first checkpoint and the predictions are written.
 LEAST_FREE = 2**30
 
@@ -127,25 +120,11 @@ def check_disk(outputs: str, needed: int) -> Check:
 
 def check_fonts() -> Check:
     """Look for a font with Chinese characters, which the pictures with Chinese titles need."""
-    names = sorted(set(_fonts()))
-    if names or sys.platform == "darwin":  # macOS brings its own
-        shown = names[0] if names else "PingFang SC"
-        return Check("fonts", State.OK, say("Chinese: {font}", font=shown), {"chinese": names or [shown]})
+    from medqa_finetune.compat.fonts import chinese_font
+
+    font = chinese_font()
+    if font is not None:
+        return Check("fonts", State.OK, say("Chinese: {font}", font=font), {"chinese": [font]})
     hint = "Install one: `apt-get install fonts-noto-cjk`, or `conda install -c conda-forge font-ttf-noto-cjk`."
     fault = Fault("font-missing", "no font with Chinese characters; pictures stay in English", hint=hint)
     return Check("fonts", State.WARNING, facts={"chinese": []}, faults=[fault])
-
-
-def _fonts() -> Iterator[str]:
-    if shutil.which("fc-list"):
-        try:
-            found = subprocess.run(
-                ["fc-list", ":lang=zh-cn", "family"], capture_output=True, text=True, timeout=FONT_SECONDS, check=False
-            )
-            yield from (line.partition(",")[0].strip() for line in found.stdout.splitlines() if line.strip())
-        except (OSError, subprocess.TimeoutExpired):
-            pass
-    for folder in map(Path, FONT_FOLDERS):
-        for path in folder.expanduser().rglob("*.[ot]t[fc]"):
-            if CHINESE.search(path.name):
-                yield path.stem

@@ -19,6 +19,7 @@ from medqa_finetune.config.corrections import (
 from medqa_finetune.config.flags import CommandLine, split_flags
 from medqa_finetune.config.groups import GROUPS, conf_folders
 from medqa_finetune.errors import Fault
+from medqa_finetune.log import show_quietly
 
 THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 # Code of the fault of a value that is several.
@@ -41,6 +42,8 @@ def read_composition(arguments: Sequence[str], own: type[Options] | None = None)
     refuse_mistyped(arguments, lambda: composition_words(arguments, own))
     line = split_flags(arguments)
     refuse_without_effect(line)
+    if line.only_shows:
+        show_quietly()
     return line
 
 

@@ -6,6 +6,7 @@ several choices of a group merged into one.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from medqa_finetune.compat.hydra import ABSENT, Argument, ConfigFile, overridden_groups, read_arguments
@@ -21,6 +22,9 @@ from medqa_finetune.stopping import LAUNCHER_VARIABLE
 MULTIRUN = "--multirun"
 # Groups whose options have a name of their own, which is the run's; two merged into one would be neither.
 NAMED_GROUPS = ("method", "data", "corpus", "model", "tracker")
+# Experiments may be several, as Hydra has it: settings under a name, one behind the other.
+ONE_CHOICE = (*NAMED_GROUPS, "profile", "train", "evaluate")
+ONE_PLUGIN = ("hydra/launcher", "hydra/sweeper")
 # What this program does with settings of Hydra; all others are Hydra's own or belong to its folders.
 TAKEN = (
     "hydra.mode", "hydra.searchpath", "hydra.launcher", "hydra.sweeper", "hydra.callbacks", "hydra.verbose",
@@ -90,10 +94,12 @@ def _of_group(argument: Argument, line: CommandLine) -> Fault | None:
         hint = _instead(argument, line, f"{key}={value}")
         return Fault("key-exists", "the key exists", key=f"{argument.prefix}{key}", got=value, hint=hint)
     names = _merged(argument)
-    if group not in NAMED_GROUPS or not names:
+    if group not in ONE_CHOICE or not names:
         return None
-    joined = ",".join(names)
-    meant = [f"tracker.report_to=[{joined}]"] if group == "tracker" else ["-m", f"{group}={joined}"]
+    joined = ",".join(names) if group != "profile" else names[0]
+    meant = [f"tracker.report_to=[{joined}]"] if group == "tracker" else [f"{group}={joined}"]
+    if len(names) > 1 and group not in ("tracker", "profile"):
+        meant = ["-m", *meant]
     return Fault("several-merged", MERGED, key=group, got=list(names), hint=_instead(argument, line, *meant))
 
 
@@ -124,7 +130,26 @@ def _of_hydra(argument: Argument, line: CommandLine) -> Fault | None:
     if argument.sweeps and line.many and not _is_below(key, ("hydra.sweeper",)):
         got = argument.typed.partition("=")[2]
         return Fault("no-effect", "is one for the whole matrix", key=key, got=got, hint="Give one value.")
+    if key in (*ONE_PLUGIN, "hydra.launcher", "hydra.sweeper") and (wrong := _no_plugin(argument)) is not None:
+        hint = f"Give {key.replace('.', '/')}=NAME, or leave it out."
+        return Fault("wrong-type", "must be one name", key=key, got=wrong, hint=hint)
+    if key == "hydra.searchpath" and isinstance(argument.value, list):
+        return _folder_missing(argument.value)
     return None if _is_below(key, TAKEN) else _passed_over(key, argument.value)
+
+
+def _no_plugin(argument: Argument) -> str | None:
+    """Return what is given for a launcher or sweeper and is none; None for one, or a mapping of settings."""
+    right = isinstance(argument.value, str if argument.key in ONE_PLUGIN else dict)
+    return None if right else argument.typed.partition("=")[2]
+
+
+def _folder_missing(folders: Sequence[object]) -> Fault | None:
+    for folder in folders:
+        path = str(folder).removeprefix("file://")
+        if "://" not in path and "${" not in path and not Path(path).is_dir():
+            return Fault("file-missing", "no such folder", key="hydra.searchpath", got=folder)
+    return None
 
 
 def _passed_over(key: str, value: object) -> Fault | None:
@@ -164,6 +189,16 @@ def refuse_in_a_single_run(config: Config, of_hydra: Sequence[str], overrides: S
     Raises:
         ConfigError: with every fault.
     """
+    refuse_of_a_matrix(of_hydra)
+    refuse_unused_settings([(config, overrides)])
+
+
+def refuse_of_a_matrix(of_hydra: Sequence[str]) -> None:
+    """Refuse typed settings of launcher and sweeper, which one run does not have.
+
+    Raises:
+        ConfigError: with every fault.
+    """
     faults = []
     for argument in read_arguments(of_hydra):
         if _is_below(argument.key, OF_A_MATRIX):
@@ -171,7 +206,12 @@ def refuse_in_a_single_run(config: Config, of_hydra: Sequence[str], overrides: S
             faults.append(Fault("no-effect", "is for a matrix", key=argument.key, got=argument.value, hint=hint))
     if faults:
         raise ConfigError(*faults)
-    refuse_unused_settings([(config, overrides)])
+
+
+def chosen_last(arguments: Sequence[str], group: str) -> str:
+    """Return the choice of a group that is typed last; empty for none."""
+    typed = [each.partition("=")[2] for each in arguments if each.lstrip("+").startswith(f"{group}=")]
+    return typed[-1] if typed else ""
 
 
 def file_faults(files: Sequence[ConfigFile], choices: Mapping[str, object]) -> Iterator[Fault]:

@@ -58,7 +58,11 @@ HELD_OUT = ("validation_size", "test_size")
 
 
 def compose_and_call(
-    task: Callable[[DictConfig], object], arguments: Sequence[str], typed: Sequence[str] | None = None
+    task: Callable[[DictConfig], object],
+    arguments: Sequence[str],
+    typed: Sequence[str] | None = None,
+    *,
+    plans: bool = False,
 ) -> None:
     """Compose the command line's overrides with Hydra and call `task` with the result.
 
@@ -66,12 +70,13 @@ def compose_and_call(
         task: Takes the composition.
         arguments: Flags and overrides.
         typed: All that was typed after the command, for a hint; the arguments if None.
+        plans: Whether the task is called with every cell in this process, and nothing is launched.
 
     Raises:
         ConfigError: the composition is impossible.
         MedQAError: the task raised it.
     """
-    run = CellTask(task)
+    run = CellTask(task, plans=plans)
     # Hydra reads sys.argv itself and rejects flags between two overrides.
     line = with_parameters_as_sweeps(with_file_given_back(split_flags(arguments)))
     meant = [*line.typed_flags, *line.overrides]

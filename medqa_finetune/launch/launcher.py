@@ -42,6 +42,7 @@ PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
 # Hydra settings of the launching command that are not passed on to cells, which are single runs.
 NOT_FOR_CELLS = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
 SHOWN_LINES = 5
+PLANNED = "Give hydra/sweeper=matrix and the values to plan, or plan one cell without -m."
 # Fault codes of runs that are not done, by exit state.
 CODES = {"failed": "run-failed", "interrupted": "run-interrupted", "taken": "run-taken"}
 
@@ -75,13 +76,6 @@ class MatrixSweeperConfig:
 
     _target_: str = f"{PLUGIN_MODULE}.MatrixSweeper"
     params: dict[str, str] | None = None
-
-
-@dataclasses.dataclass
-class CallingSweeperConfig(MatrixSweeperConfig):
-    """`hydra/sweeper=calling`: the same product, but the task is called with every cell in this process."""
-
-    _target_: str = f"{PLUGIN_MODULE}.CallingSweeper"
 
 
 @dataclasses.dataclass
@@ -119,7 +113,6 @@ def register_plugins() -> None:
     store.store(group="hydra/launcher", name="local", node=LocalLauncherConfig)
     store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConfig)
     store.store(group="hydra/sweeper", name="tuning", node=TuningSweeperConfig)
-    store.store(group="hydra/sweeper", name="calling", node=CallingSweeperConfig)
 
 
 class LocalLauncher(Launcher):
@@ -152,6 +145,10 @@ class LocalLauncher(Launcher):
         self._context = hydra_context
         self._config = config
         self._makes_cells = isinstance(task_function, CellTask)
+        if isinstance(task_function, CellTask) and task_function.plans:
+            problem = "proposes cells while they run, and cannot be planned"
+            name = OmegaConf.select(config.hydra.runtime, "choices.hydra/sweeper")
+            raise ConfigError(Fault("not-supported", problem, key="hydra/sweeper", got=name, hint=PLANNED))
         _check(self._settings)
         gpus = visible_gpus() if self._settings.gpus_per_cell else []
         self._slots = make_slots(gpus, self._settings.gpus_per_cell, self._settings.max_parallel)

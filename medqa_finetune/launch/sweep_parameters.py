@@ -1,7 +1,7 @@
 """Takes `hydra.sweeper.params`, typed in any form, for what it means: a sweep over a key, as `-m key=1,2` has it."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medqa_finetune.compat.hydra import Argument, read_arguments
@@ -9,6 +9,19 @@ from medqa_finetune.config.flags import CommandLine
 from medqa_finetune.errors import ConfigError, Fault
 
 PARAMETERS = "hydra.sweeper.params"
+
+
+def default_sweeps(params: Mapping[str, str], typed: Sequence[str]) -> list[str]:
+    """Return a configuration's sweeps as overrides, without one over sizes where the command line has its own.
+
+    Args:
+        params: `hydra.sweeper.params`, e.g. a profile's matrix.
+        typed: Overrides of the command line.
+    """
+    keys = {override.partition("=")[0].lstrip("+") for override in typed}
+    # All that `data=20k` sets is the size, so that every cell would be there once for each of the profile's.
+    left = {key: value for key, value in params.items() if not (key == "data" and "data.train_size" in keys)}
+    return [f"{key}={value}" for key, value in left.items()]
 
 
 def with_parameters_as_sweeps(line: CommandLine) -> CommandLine:

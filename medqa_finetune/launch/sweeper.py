@@ -23,6 +23,8 @@ from medqa_finetune.config.explain import explain
 from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.launch.launcher import LocalLauncher, overrides_of
+from medqa_finetune.launch.sweep_parameters import default_sweeps
+from medqa_finetune.launch.task import CellTask
 from medqa_finetune.launch.trials import load_cell
 from medqa_finetune.record.evaluations import evaluation_parts
 
@@ -45,11 +47,15 @@ class MatrixSweeper(Sweeper):
         self.config: DictConfig | None = None
         self.launcher: Launcher | None = None
         self._typed: set[str] = set()
+        self._task: TaskFunction | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Store Hydra's context and configuration, and instantiate the launcher."""
+        """Store Hydra's context and configuration, and instantiate the launcher, unless nothing is to be launched."""
         self.hydra_context = hydra_context
         self.config = config
+        if isinstance(task_function, CellTask) and task_function.plans:
+            self._task = task_function
+            return
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -64,6 +70,9 @@ class MatrixSweeper(Sweeper):
         from medqa_finetune.config.no_effect import refuse_unused_settings
         from medqa_finetune.launch.validate import check_all, check_matrix
 
+        if self._task is not None:
+            check_all(self._planned(arguments), self._call)
+            return []
         composed = check_all(self._combinations(arguments), self._compose)
         refuse_unused_settings([(cell.config, cell.overrides) for cell in composed])
         cells = check_matrix(composed)
@@ -94,12 +103,25 @@ class MatrixSweeper(Sweeper):
         self._typed = {argument.partition("=")[0].lstrip("+") for argument in arguments}
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         try:
-            typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+            typed = parser.parse_overrides([*default_sweeps(self.params, arguments), *arguments])
             # The command line replaces the configuration's sweep over the same key.
             values = {override.get_key_element(): _alternatives(override) for override in typed}
         except COMPOSITION_ERRORS as error:
             raise ConfigError(*explain(error, ["--multirun", *arguments])) from None
         return list(itertools.product(*values.values()))
+
+    def _planned(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the overrides of every cell that is planned."""
+        return self._combinations(arguments)
+
+    def _call(self, overrides: tuple[str, ...]) -> None:
+        assert self._task is not None, "cells are launched"  # noqa: S101
+        try:
+            composed = self._load(overrides)
+            HydraConfig.instance().set_config(composed)
+            self._task(composed)
+        except COMPOSITION_ERRORS as error:
+            raise ConfigError(*self._explained(error, overrides)) from None
 
     def _compose(self, overrides: tuple[str, ...]) -> "Cell":
         assert self.config is not None, "setup() comes first"  # noqa: S101
@@ -114,35 +136,6 @@ class MatrixSweeper(Sweeper):
 
     def _explained(self, error: Exception, overrides: tuple[str, ...]) -> list[Fault]:
         return explain(error, overrides, source_folders(self.config.hydra) if self.config is not None else ())
-
-
-class CallingSweeper(MatrixSweeper):
-    """Calls the task with every cell of the same product, in this process; nothing is launched."""
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Store Hydra's context, the task function and the configuration."""
-        self.hydra_context = hydra_context
-        self.config = config
-        self._task = task_function
-
-    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        """Compose every cell and call the task with it.
-
-        Raises:
-            ConfigError: with the faults of all cells.
-        """
-        from medqa_finetune.launch.validate import check_all
-
-        check_all(self._combinations(arguments), self._call)
-        return []
-
-    def _call(self, overrides: tuple[str, ...]) -> None:
-        try:
-            composed = self._load(overrides)
-            HydraConfig.instance().set_config(composed)
-            self._task(composed)
-        except COMPOSITION_ERRORS as error:
-            raise ConfigError(*self._explained(error, overrides)) from None
 
 
 def _refuse_late_settings(first: DictConfig, own: DictConfig, typed: Collection[str]) -> None:
@@ -179,7 +172,17 @@ def _alternatives(override: Override) -> list[str]:
         hint = f"Give single values, such as {key}=1,2 or {key}=range(1,4)."
         got = str(override.input_line).partition("=")[2]
         raise ConfigError(Fault("not-discrete", "a matrix needs single values", key=key, got=got, hint=hint))
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if not values:  # a glob
+        raise ConfigError(found_nothing(override))
+    return values
+
+
+def found_nothing(override: Override) -> Fault:
+    """Return the fault of a sweep without any value."""
+    got = str(override.input_line).partition("=")[2]
+    key = override.get_key_element()
+    return Fault("no-effect", "finds nothing", key=key, got=got, hint=f"Give the names: {key}=A,B.")
 
 
 def _name_of(cell: "Cell") -> str:

@@ -36,11 +36,13 @@ class CellTask:
     """The task function of this package's commands.
 
     Attributes:
+        plans: Whether it only takes the settings of cells, so that our sweepers call it and launch nothing.
         started: Whether a composition succeeded and the task has begun, in this process.
         refused: Error of a single run, for which Hydra would only print a line; a matrix raises it.
     """
 
-    def __init__(self, task: Callable[[DictConfig], Any]) -> None:
+    def __init__(self, task: Callable[[DictConfig], Any], *, plans: bool = False) -> None:
+        self.plans = plans
         self.started = False
         self.refused: MedQAError | None = None
         self._task = task

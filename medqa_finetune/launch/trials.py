@@ -11,22 +11,29 @@ from medqa_finetune.config.explain import explain
 from medqa_finetune.errors import ConfigError, MedQAError
 from medqa_finetune.launch.task import check_direction
 from medqa_finetune.log import log_to_terminal
+from medqa_finetune.model.locate import locate_model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from medqa_finetune.cell import Cell
+    from medqa_finetune.config.schema import ModelConfig
 
 Overrides = tuple[str, ...]
 Launch = Callable[[Sequence["Cell"]], Sequence[JobReturn]]
 Load = Callable[[Overrides], DictConfig]
 
 
-def load_cell(load: Load, overrides: Overrides, config: DictConfig) -> "Cell":
+def load_cell(
+    load: Load, overrides: Overrides, config: DictConfig, locate: "Callable[[ModelConfig], Path]" = locate_model
+) -> "Cell":
     """Compose, check and name a cell of a sweep.
 
     Args:
         load: Composes overrides with Hydra.
         overrides: Those of the cell.
         config: The sweep's own composition.
+        locate: Finds the model's folder.
 
     Raises:
         MedQAError: it cannot be composed, a setting is invalid, or corpus or model is missing.
@@ -35,7 +42,7 @@ def load_cell(load: Load, overrides: Overrides, config: DictConfig) -> "Cell":
 
     try:
         composed = load(overrides)
-        return make_cell(composed, composed.hydra, overrides)
+        return make_cell(composed, composed.hydra, overrides, locate)
     except COMPOSITION_ERRORS as error:
         raise ConfigError(*explain(error, overrides, source_folders(config.hydra))) from None
 
@@ -50,9 +57,10 @@ def launch_trials(launch: Launch, load: Load, config: DictConfig, asked: Sequenc
         asked: Overrides of each trial.
 
     Raises:
-        ConfigError: the sweeper maximizes what is to be minimized.
+        ConfigError: the sweeper maximizes what is to be minimized, or no trial uses a setting.
         Interrupted: a signal came; every trial has been stopped.
     """
+    from medqa_finetune.config.no_effect import refuse_unused_settings
     from medqa_finetune.launch.validate import check_matrix
 
     check_direction(config.hydra)
@@ -66,6 +74,12 @@ def launch_trials(launch: Launch, load: Load, config: DictConfig, asked: Sequenc
             cells[place] = cell
         except MedQAError as error:
             results[place] = failed(error)
+    # One trial may have a setting that only others use; what is the same in all of them, or in none used, is in vain.
+    fixed = set(map(str, config.hydra.overrides.task))
+    settings = [
+        (cell.config, [each for each in cell.overrides if len(cells) > 1 or each in fixed]) for cell in cells.values()
+    ]
+    refuse_unused_settings(settings)
     # Two trials may ask for one and the same cell.
     runs = {cell.evaluation.path: cell for cell in cells.values()}
     ended = dict(zip(runs, launch(list(runs.values())), strict=True))

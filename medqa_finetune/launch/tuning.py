@@ -11,21 +11,24 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.utils import JobReturn
 
 from medqa_finetune.compat.hydra import outcome_of
 from medqa_finetune.config.compose import COMPOSITION_ERRORS
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.identity import flatten, training_settings
+from medqa_finetune.config.no_effect import refuse_unused_settings
 from medqa_finetune.config.ranges import AUTO, one_of
 from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, MedQAError, RunError, brief
 from medqa_finetune.launch.launcher import LocalLauncher
 from medqa_finetune.launch.study import SAMPLERS, Study, Trial, check_optuna, propose
-from medqa_finetune.launch.sweeper import MatrixSweeper
+from medqa_finetune.launch.sweep_parameters import default_sweeps
+from medqa_finetune.launch.sweeper import MatrixSweeper, found_nothing
 from medqa_finetune.launch.trials import launch_trials, load_cell
 from medqa_finetune.log import visible
 from medqa_finetune.methods.registry import method_of
+from medqa_finetune.model.locate import locate_architecture
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
@@ -63,6 +66,8 @@ class TuningSweeper(MatrixSweeper):
             MedQAError: the study is impossible, or its first trials cannot run; nothing has been started.
             RunError: no trial is done.
         """
+        if self._task is not None:
+            return super().sweep(arguments)
         self._check_settings()
         space, fixed = self._space_of(arguments)
         check_optuna()
@@ -75,6 +80,18 @@ class TuningSweeper(MatrixSweeper):
         study.write(command)
         _say(study, command)
         return results
+
+    def _planned(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the overrides of as many trials, of settings that may be proposed."""
+        assert self.config is not None, "setup() comes first"  # noqa: S101
+        self._check_settings()
+        space, fixed = self._space_of(arguments)
+        check_optuna()
+        values = propose(space, [], self._trials, "random", self._seed)
+        asked = [(*fixed, *Trial(each).overrides) for each in values]
+        _check_chosen(load_cell(self._load, asked[0], self.config, locate_architecture), space)
+        print(f"{len(asked)} trials with settings drawn at random; a study proposes others", file=sys.stderr)
+        return asked
 
     def _check_settings(self) -> None:
         faults = [
@@ -91,7 +108,8 @@ class TuningSweeper(MatrixSweeper):
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         try:
-            parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+            parsed = parser.parse_overrides([*default_sweeps(self.params, arguments), *arguments])
+            faults = [fault for override in parsed if (fault := _fault_of_range(override)) is not None]
         except COMPOSITION_ERRORS as error:
             raise ConfigError(*explain(error, ["--multirun", *arguments])) from None
         last = {override.get_key_element(): override for override in parsed}
@@ -99,7 +117,7 @@ class TuningSweeper(MatrixSweeper):
         if not space:
             hint = "Give a range, such as train.learning_rate='tag(log,interval(1e-5,1e-3))'."
             raise ConfigError(Fault("missing-key", "no setting is swept", key="hydra.sweeper.space", hint=hint))
-        if faults := [fault for key in space if (fault := _fault_of_key(key)) is not None]:
+        if faults := [*faults, *(fault for key in space if (fault := _fault_of_key(key)) is not None)]:
             raise ConfigError(*faults)
         return space, [str(override.input_line) for key, override in last.items() if key.lstrip("+") not in space]
 
@@ -167,6 +185,25 @@ class TuningSweeper(MatrixSweeper):
         return cell.command
 
 
+def _fault_of_range(override: Override) -> Fault | None:
+    """Return why a sweep proposes nothing; None if it does, or is none."""
+    if not override.is_sweep_override():
+        return None
+    if override.is_discrete_sweep():
+        return None if any(True for _ in override.sweep_string_iterator()) else found_nothing(override)
+    interval = override.value()
+    assert isinstance(interval, IntervalSweep), "the only sweep without values"  # noqa: S101
+    low, high, key = float(interval.start or 0), float(interval.end or 0), override.get_key_element()
+    got = str(override.input_line).partition("=")[2]
+    if not low < high:
+        hint = f"Give the smaller one first: {key}='interval(LOW,HIGH)'."
+        return Fault("out-of-range", "must begin below its end", key=key, got=got, hint=hint)
+    if "log" in interval.tags and low <= 0:
+        hint = "Begin above 0, or leave out log."
+        return Fault("out-of-range", "must begin above 0 on a logarithmic scale", key=key, got=got, hint=hint)
+    return None
+
+
 def _fault_of_key(key: str) -> Fault | None:
     if any(f"{key}.".startswith(f"{each}.") for each in NOT_COMPARED):
         problem = "cannot be chosen by validation loss: losses of two values do not compare"
@@ -192,9 +229,13 @@ def _check_chosen(cell: "Cell", keys: Iterable[str]) -> None:
         raise ConfigError(*(Fault("conflict", problem, key=key, hint=f"Give {samples}=200.") for key in moved))
     single, used = flatten(dataclasses.asdict(cell.config)), {*training_settings(cell.settings), *SIZES}
     problem = f"cannot be chosen by validation loss, on which it has no effect with method={method.name}"
-    unused = [key for key in keys if key in single and key not in used]
+    unused = {key: "Give one value." for key in keys if key in single and key not in used}
+    for key in keys:
+        if key.startswith(("method.", "train.")) and method_of(method).ignores(key):
+            unused[key] = "Choose a method that uses it, such as method=lora."
     if unused:
-        raise ConfigError(*(Fault("conflict", problem, key=key, hint="Give one value.") for key in unused))
+        raise ConfigError(*(Fault("conflict", problem, key=key, hint=hint) for key, hint in unused.items()))
+    refuse_unused_settings([(cell.config, cell.overrides)])
 
 
 def _end(trial: Trial, outcome: Any) -> None:

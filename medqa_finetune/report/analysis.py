@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.report.grouping import Family, cells_of, families_of
+from medqa_finetune.report.labels import method_label
 from medqa_finetune.report.names import evaluation_shown
 from medqa_finetune.report.notes import (
     Batches,
@@ -145,13 +146,19 @@ def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
     names = {cell.name for cell in counted.cells}
     compared = replace(counted, cells=tuple(each.cell for each in read if each.cell.name in names))
     verdicts = (_verdict(key, compared, results, settings),) if read else ()
-    labels = {name: group[0].entry for name, group in _series(compared).items() if group[0].entry}
+    labels = {name: _shared_entry(group) for name, group in _series(compared).items() if group[0].entry}
     groups = tuple(group_scores(read, headline_columns(), settings))
     return Analysis(settings, tuple(scores), tuple(runs), comparisons, verdicts, tuple(notes), labels, (), groups)
 
 
 def _series(counted: Chosen) -> dict[str, list[Cell]]:
     return series_of(counted.cells, {key for keys in counted.keys.values() for key in keys})
+
+
+def _shared_entry(series: Sequence[Cell]) -> str:
+    """Return what the cells of a series are called; the method, where other values were chosen at other sizes."""
+    entries = {cell.entry for cell in series}
+    return entries.pop() if len(entries) == 1 else method_label(series[0].first.method)
 
 
 def _runs(cells: Sequence[Cell], resampled: dict[str, Resampled], score: str, settings: Settings) -> Iterator[RunScore]:

@@ -15,6 +15,8 @@ LABEL_WIDTH = 22
 # A word of so many columns at the end of a label is kept when the label is shortened.
 SIZE_COLUMNS = 8
 NAMES_SHOWN = 6
+# Sizes from here on have names such as `20k`.
+FIRST_SHORTENED = 10_000
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,16 @@ def _cut(text: str, columns: int) -> str:
 def columns_of(text: str) -> int:
     """Return the width of a text in columns; a Chinese character takes two."""
     return sum(2 if east_asian_width(letter) in "FW" else 1 for letter in text)
+
+
+def size_tick(size: int) -> str:
+    """Format the size of a training set as runs are called by it: 20000 as `20k`; 1000, called `n1000`, as `1,000`."""
+    return compact(size) if size >= FIRST_SHORTENED else f"{size:,}"
+
+
+def size_word(size: int) -> str:
+    """Format the size of a training set as in a run's label: 20000 as `20k`, 1000 as `n1000`."""
+    return compact(size) if size >= FIRST_SHORTENED else f"n{size}"
 
 
 def compact(size: int) -> str:

@@ -23,12 +23,13 @@ def _of_study(study: str, runs: Sequence[Run]) -> Unfinished:
     states: dict[RunState, list[str]] = {}
     for run in runs:
         if not run.done:
-            states.setdefault(_state(run), []).append(_name(run, runs))
+            states.setdefault(state_of(run), []).append(_name(run, runs))
     ordered = {state: tuple(states[state]) for state in RunState if state in states}
     return Unfinished(study, sum(run.done for run in runs), len(runs), ordered, _missing(runs))
 
 
-def _state(run: Run) -> RunState:
+def state_of(run: Run) -> RunState:
+    """Return why a run is not done."""
     if run.record is None:
         return RunState.UNREADABLE
     if run.record.status in STATES:

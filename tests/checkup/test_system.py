@@ -1,13 +1,12 @@
 """Packages, disk and fonts, as they are and as they fail."""
 
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from medqa_finetune.checkup import system
 from medqa_finetune.checkup.result import State, guarded
+from medqa_finetune.compat import fonts as compat_fonts
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.versions import Untested
 
@@ -36,11 +35,15 @@ def test_room_is_compared_with_what_is_needed(tmp_path: Path, needed: int, state
 
 
 def test_a_machine_without_chinese_fonts_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "FONT_FOLDERS", ())
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(compat_fonts, "chinese_font", lambda: None)
     check = system.check_fonts()
     assert (check.state, check.faults[0].code) == (State.WARNING, "font-missing")
+
+
+def test_the_font_is_the_one_that_pictures_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat_fonts, "chinese_font", lambda: "Some Sans")
+    check = system.check_fonts()
+    assert (check.state, check.facts) == (State.OK, {"chinese": ["Some Sans"]})
 
 
 def test_errors_of_a_check_become_its_faults() -> None:

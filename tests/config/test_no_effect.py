@@ -45,6 +45,10 @@ from tests.faulty import only_fault
         ("hydra.runtime.output_dir=x", "no-effect", "hydra.runtime.output_dir", "x", ""),
         ("hydra/help=default", "no-effect", "hydra/help", "default", ""),
         ("-m hydra.launcher.retries=1,2", "no-effect", "hydra.launcher.retries", "1,2", "one value"),
+        ("profile=[demo,8gb]", "several-merged", "profile", ["demo", "8gb"], "profile=demo`"),
+        ("-m hydra/sweeper=[matrix,rank]", "wrong-type", "hydra/sweeper", "[matrix,rank]", "hydra/sweeper=NAME"),
+        ("-m hydra.launcher=null", "wrong-type", "hydra.launcher", "null", "hydra/launcher=NAME"),
+        ("hydra.searchpath=[file:///nowhere]", "file-missing", "hydra.searchpath", "file:///nowhere", ""),
         ("-m hydra.mode=RUN", "conflict", "hydra.mode", "RUN", ""),
     ],
 )  # fmt: skip
@@ -59,8 +63,8 @@ def test_arguments_in_vain_are_refused(typed: str, code: str, key: str, got: obj
 @pytest.mark.parametrize(
     "typed",
     ["hydra.run.dir=.", "hydra.job.chdir=false", "hydra.output_subdir=null", "-m hydra.launcher.retries=2",
-     "-m hydra/launcher=basic", "hydra.searchpath=[file:///x]", "+hydra.job.env_set.A=1", "hydra.verbose=true",
-     "hydra.mode=MULTIRUN", "hydra.unknown=1", "profile=[demo,8gb]", "train={epochs:3}", "+experiment=x",
+     "-m hydra/launcher=basic", "hydra.searchpath=[file:///tmp]", "+hydra.job.env_set.A=1", "hydra.verbose=true",
+     "hydra.mode=MULTIRUN", "hydra.unknown=1", "train={epochs:3}", "+experiment=x",
      "method=lora method=qlora", "corpus.question=[title,ask]"],
 )  # fmt: skip
 def test_arguments_with_an_effect_are_taken(typed: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from medqa_finetune.config.flags import split_flags
 from medqa_finetune.errors import ConfigError
-from medqa_finetune.launch.sweep_parameters import with_parameters_as_sweeps
+from medqa_finetune.launch.sweep_parameters import default_sweeps, with_parameters_as_sweeps
 from tests.faulty import only_fault
 
 
@@ -49,3 +49,9 @@ def test_other_parameters_are_refused(typed: str, key: str) -> None:
     fault = only_fault(caught)
     assert (fault.code, fault.key) == ("wrong-type", key)
     assert "-m " in fault.hint
+
+
+def test_typed_size_replaces_sizes_of_a_profile() -> None:
+    matrix = {"method": "none,lora", "data": "20k,50k"}
+    assert default_sweeps(matrix, ["data.train_size=300,800"]) == ["method=none,lora"]
+    assert default_sweeps(matrix, ["train.epochs=1"]) == ["method=none,lora", "data=20k,50k"]

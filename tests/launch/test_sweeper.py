@@ -18,6 +18,7 @@ from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.launch import sweeper, validate
 from medqa_finetune.launch.launcher import register_plugins
+from medqa_finetune.launch.task import CellTask
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, Failure
@@ -218,25 +219,30 @@ def test_nothing_private_of_hydra_is_used(private: str) -> None:
     assert [path.name for path in sources if private in path.read_text(encoding="utf-8")] == []
 
 
-def test_calling_sweeper_calls_task_with_same_cells() -> None:
+def test_planning_calls_task_with_same_cells() -> None:
     register_schema()
     register_plugins()
     called: list[tuple[Any, Any]] = []
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
-        each = sweeper.CallingSweeper(params=cast(Any, OmegaConf.create({"data": "20k,50k"})))
+        each = sweeper.MatrixSweeper(params=cast(Any, OmegaConf.create({"data": "20k,50k"})))
         each.setup(
             hydra_context=cast(Any, SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())),
-            task_function=lambda composed: called.append((HydraConfig.get().runtime.choices["data"], composed.seed)),
+            task_function=CellTask(
+                lambda composed: called.append((HydraConfig.get().runtime.choices["data"], composed.seed)), plans=True
+            ),
             config=hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True),
         )
         assert each.sweep(["seed=1,2"]) == []
         assert called == [("20k", 1), ("20k", 2), ("50k", 1), ("50k", 2)]
         with pytest.raises(ConfigError) as caught:
+            each.sweep(["method=glob(z*)"])
+        assert (only_fault(caught).code, only_fault(caught).key) == ("no-effect", "method")
+        with pytest.raises(ConfigError) as caught:
             each.sweep(["sed=1"])
         assert (only_fault(caught).code, only_fault(caught).key) == ("unknown-key", "sed")
 
 
-def test_calling_sweeper_raises_faults_of_all_cells() -> None:
+def test_planning_raises_faults_of_all_cells() -> None:
     register_schema()
     register_plugins()
 
@@ -245,10 +251,10 @@ def test_calling_sweeper_raises_faults_of_all_cells() -> None:
             raise ConfigError(Fault("not-allowed", "is refused", key="seed", got=composed.seed))
 
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
-        each = sweeper.CallingSweeper()
+        each = sweeper.MatrixSweeper()
         each.setup(
             hydra_context=cast(Any, SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())),
-            task_function=refuse,
+            task_function=CellTask(refuse, plans=True),
             config=hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True),
         )
         with pytest.raises(ConfigError) as caught:

@@ -18,6 +18,7 @@ from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, Run
 from medqa_finetune.launch import tuning
 from medqa_finetune.launch.launcher import register_plugins
 from medqa_finetune.launch.study import Study, Trial, propose
+from medqa_finetune.launch.task import CellTask
 from tests.faulty import only_fault
 
 RATES = [0.001, 0.002, 0.003, 0.004]
@@ -52,7 +53,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[floa
     GlobalHydra.instance().clear()
 
 
-def tune(*arguments: str, **settings: Any) -> None:
+def tune(*arguments: str, task: CellTask | None = None, **settings: Any) -> None:
     register_schema()
     register_plugins()
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
@@ -60,6 +61,8 @@ def tune(*arguments: str, **settings: Any) -> None:
         sweeper.launcher = cast(Any, SimpleNamespace())
         sweeper.hydra_context = cast(Any, SimpleNamespace(config_loader=GlobalHydra.instance().config_loader()))
         sweeper.config = hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True)
+        if task is not None:
+            sweeper.setup(hydra_context=sweeper.hydra_context, task_function=task, config=sweeper.config)
         sweeper.sweep(["profile=demo", *arguments])
 
 
@@ -110,6 +113,11 @@ def test_study_without_finished_trial_fails(ended: list[float], monkeypatch: pyt
         (["train.max_length=128,256"], {}, "train.max_length"),
         (["evaluate.max_samples=1,2"], {}, "evaluate.max_samples"),
         (["threads=1,2"], {}, "threads"),
+        (["method=full", "method.rank=4,8"], {}, "method.rank"),
+        ([RATE, "method=full", "method.rank=8"], {}, "method.rank"),
+        (["train.learning_rate=interval(1e-3,1e-4)"], {}, "train.learning_rate"),
+        (["train.learning_rate=tag(log,interval(0,1e-4))"], {}, "train.learning_rate"),
+        (["train.learning_rate=glob(z*)"], {}, "train.learning_rate"),
         (["train.epochs=1,2", "train.validation_samples=auto"], {}, "train.epochs"),
         ([RATE], {"n_trials": 0}, "hydra.sweeper.n_trials"),
         ([RATE], {"sampler": "grid"}, "hydra.sweeper.sampler"),
@@ -122,6 +130,15 @@ def test_what_cannot_be_chosen_is_refused(
     with pytest.raises(ConfigError) as caught:
         tune(*arguments, **settings)
     assert only_fault(caught).key == key
+
+
+def test_plan_takes_as_many_trials_and_runs_none(ended: list[float], tmp_path: Path) -> None:
+    taken: list[float] = []
+    task = CellTask(lambda composed: taken.append(composed.train.learning_rate), plans=True)
+    tune(RATE, task=task, n_trials=3)
+    assert taken == RATES[:3]
+    assert ended == []
+    assert list(tmp_path.rglob("sweep_*")) == []
 
 
 def test_torn_study_is_bad_input(tmp_path: Path) -> None:

@@ -309,3 +309,22 @@ def test_which_way_is_better_is_that_of_the_score(score: str, way: str, mark: st
 def test_lists_of_names_are_cut() -> None:
     assert "α1, α2, α3, α4, α5, α6 and 2 more." in text(TrainedOnce(NAMES)).en
     assert "α1、α2、α3、α4、α5、α6 等 8 个" in text(TrainedOnce(NAMES)).zh
+
+
+def test_evaluation_of_a_group_has_short_names_of_its_settings() -> None:
+    said = text(GroupName("", "β", "γ", 10, "", "evaluate.max_new_tokens=64, evaluate.max_samples=9"))
+    assert said.en.endswith("max new tokens 64, max samples 9")
+    assert said.zh.endswith("生成上限 64, 题数上限 9")
+
+
+def test_every_state_of_a_run_has_words() -> None:
+    assert all(label(f"status.{state}").zh for state in ("DONE", *RunState.__members__))
+
+
+@pytest.mark.parametrize(
+    ("words", "chinese"),
+    [("LoRA n300 lr 1e-4", None), ("lr", "学习率"), ("retrieval lr 1e-4", "检索基线 lr 1e-4")],
+)
+def test_drawn_names_do_not_outgrow_their_room(words: str, chinese: str | None) -> None:
+    both = drawn(words)
+    assert (both and both.zh) == chinese

@@ -14,7 +14,7 @@ from medqa_finetune.errors import DataError
 from medqa_finetune.report.figures.base import INK, MARKERS, Chart, ChartInput, Palette, Style, nothing_measured
 from medqa_finetune.report.messages import label
 from medqa_finetune.report.messages.language import Text
-from medqa_finetune.report.names import compact, two_lines
+from medqa_finetune.report.names import compact, size_tick, two_lines
 from medqa_finetune.report.runs import Cell, Run
 
 POINTS_PER_LINE = 150
@@ -146,7 +146,7 @@ def _handles(entries: Sequence[str], sizes: Sequence[int], palette: Palette) -> 
         for at, entry in enumerate(entries)
     ]
     dashed = [
-        Line2D([], [], color=INK, linestyle=DASHES[at % len(DASHES)], linewidth=1.3, label=compact(size))
+        Line2D([], [], color=INK, linestyle=DASHES[at % len(DASHES)], linewidth=1.3, label=size_tick(size))
         for at, size in enumerate(sizes)
     ]
     return [*methods, *dashed]

@@ -24,7 +24,7 @@ from medqa_finetune.report.figures.base import (
 )
 from medqa_finetune.report.figures.numbers import Formatter, alike
 from medqa_finetune.report.messages import label, score_title
-from medqa_finetune.report.names import compact, training_items, two_lines
+from medqa_finetune.report.names import size_tick, training_items, two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.stats.intervals import CellScore, Interval
 
@@ -131,7 +131,7 @@ def _draw(
             below = _interval(intervals.get(cell.name) if cell else None, written, room * width)
             _field(axes, (at, place, width), (value, colour), (written, below))
     axes.set(xlim=(0, max(1, len(sizes))), ylim=(len(rows), 0), xlabel=training_items(score))
-    axes.set_xticks([at + 0.5 for at in range(len(sizes))], [compact(size) for size in sizes])
+    axes.set_xticks([at + 0.5 for at in range(len(sizes))], [size_tick(size) for size in sizes])
     axes.set_yticks([at + 0.5 for at in range(len(rows))], [two_lines(row) for row in rows])
     axes.grid(visible=False)
     for spine in axes.spines.values():

@@ -41,7 +41,7 @@ from medqa_finetune.report.figures.numbers import amount
 from medqa_finetune.report.figures.score_vs_size import score_against_size
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages import label, panel_title
-from medqa_finetune.report.names import columns_of, compact, two_lines
+from medqa_finetune.report.names import columns_of, size_word, two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import headline_columns
 from medqa_finetune.report.stats.intervals import Interval
@@ -193,7 +193,8 @@ def _bars(group: Group, given: ChartInput) -> list[Bar]:
         for size in group.sizes:
             colour = given.palette[entry]
             known = cells.get((entry, size), [])
-            bars += [Bar(cell.label, colour, cell) for cell in known] or [Bar(f"{entry} {compact(size)}", colour, None)]
+            absent = [Bar(f"{entry} {size_word(size)}", colour, None)]
+            bars += [Bar(cell.label, colour, cell) for cell in known] or absent
     return bars
 
 

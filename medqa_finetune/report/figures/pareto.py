@@ -62,7 +62,7 @@ def pareto_chart(
         name=f"{prefix}{front.score}_by_{front.cost}",
         section="pareto",
         title=label("chart.pareto", score=score_title(front.score), cost=label(front.cost)),
-        caption=caption + text(front),
+        caption=caption + text(front, {cell.name: cell.label for cell in cells}),
         data=pd.DataFrame(data),
         draw=lambda axes: _draw(axes, front, known, palette, bounds),
         finish=lambda axes: _add_labels(axes, front, labels, bounds),

@@ -13,7 +13,7 @@ from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.figures.base import INK, MARKERS, Chart, ChartInput, Style, nothing_measured, table_of
 from medqa_finetune.report.figures.numbers import tick
 from medqa_finetune.report.messages import label, score_axis, score_title
-from medqa_finetune.report.names import compact, training_items, two_lines
+from medqa_finetune.report.names import size_tick, training_items, two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.verdict import Fit
 
@@ -86,7 +86,7 @@ def _draw(axes: Axes, given: ChartInput, score: ScoreInfo, fits: Sequence[Fit]) 
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.25, max(sizes) * (2.1 if fits else 1.25))
     axes.xaxis.set_major_locator(FixedLocator([float(size) for size in ticks_of(sizes)]))
-    axes.xaxis.set_major_formatter(lambda value, _: compact(round(value)))
+    axes.xaxis.set_major_formatter(lambda value, _: size_tick(round(value)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: tick(value))
 

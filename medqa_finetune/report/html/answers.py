@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from medqa_finetune.errors import DataError
 from medqa_finetune.record.item_scores import ItemScores
+from medqa_finetune.report.messages import name_of, score_title
+from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.notes import (
     AnswersOfCells,
     LowestSeed,
@@ -52,7 +54,7 @@ class Answers:
     """The predictions of a group, for the page's prediction browser.
 
     Attributes:
-        cells: `{"label", "name", "seed"}` of each column of predictions.
+        cells: `{"label", "name", "seed"}` of each column of predictions; the label by language.
         scores: Names of the scores per question.
         items: Questions with their predictions.
         notes: What is left out of the page, and where to find it.
@@ -65,7 +67,8 @@ class Answers:
 
     def as_data(self) -> dict[str, object]:
         """Return the JSON data embedded in the page."""
-        return {"cells": self.cells, "scores": self.scores, "items": self.items}
+        titles = {score: in_both(score_title(score)) for score in self.scores}
+        return {"cells": self.cells, "scores": self.scores, "titles": titles, "items": self.items}
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def answers_of(cells: Sequence[Cell], budget: int = MOST_BYTES) -> Answers:
         if not rows:
             notes.append(NoPredictions(cell.label))
             continue
-        heading = {"label": cell.label, "name": run.name, "seed": run.known.seed}
+        heading = {"label": in_both(name_of(cell.label)), "name": run.name, "seed": run.known.seed}
         columns.append(_Column(heading, rows, run.items()))
     if len(cells) > MOST_CELLS:
         notes.append(AnswersOfCells(MOST_CELLS, len(cells)))
@@ -103,6 +106,11 @@ def answers_of(cells: Sequence[Cell], budget: int = MOST_BYTES) -> Answers:
     if cut:
         notes.append(TextsCut(cut, LONGEST_TEXT))
     return Answers([column.heading for column in columns], scores, kept, notes)
+
+
+def in_both(words: Text) -> dict[str, str]:
+    """Return words by their language, as the page's script reads them."""
+    return {"en": words.en, "zh": words.zh}
 
 
 def _predictions(run: Run) -> list[dict[str, object]]:

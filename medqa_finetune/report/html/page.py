@@ -22,6 +22,7 @@ from medqa_finetune.report.messages.sentences import Overview
 from medqa_finetune.report.notes import GroupName, Note, RunsCut
 from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import headline_columns, in_order, score_columns, signatures
+from medqa_finetune.report.unfinished import state_of
 from medqa_finetune.report.verdict import Caution
 
 ASSETS = "assets"
@@ -94,7 +95,12 @@ def _csp_hash(script: str) -> str:
 def _content(page: Page) -> dict[str, object]:
     verdicts = page.analysis.verdicts
     rows = [
-        {"place": run.place, "status": run.values["status"], "reason": run.values.get("reason") or ""}
+        {
+            "place": run.place,
+            "state": _state(run),
+            "words": label(f"status.{_state(run)}"),
+            "reason": run.values.get("reason") or "",
+        }
         for run in page.runs[:MOST_RUNS]
     ]
     # Keyed by place: of copies of one run in a study, the last is used.
@@ -116,6 +122,10 @@ def _content(page: Page) -> dict[str, object]:
         "headlines": headline_columns(),
         "main_scores": [score.name for score in shown if score.prominence is not Prominence.DETAIL],
     }
+
+
+def _state(run: Run) -> str:
+    return "DONE" if run.done else state_of(run).name
 
 
 def _overview(runs: Sequence[Run]) -> Overview:

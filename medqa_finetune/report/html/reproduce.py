@@ -1,10 +1,16 @@
 """Collects the environments of the runs, and the commands that started them."""
 
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from medqa_finetune.record.schema import Record
+from medqa_finetune.report.messages import label
+from medqa_finetune.report.messages.language import Text
+
+# A CPU's name in records.
+THREADS = re.compile(r"CPU, (\d+) threads")
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,14 @@ class Setting:
     commit: str
     versions: tuple[tuple[str, str], ...]
     runs: tuple[str, ...]
+
+    @property
+    def device_shown(self) -> Text:
+        """The device in words; a GPU by its name."""
+        threads = THREADS.fullmatch(self.device)
+        if threads is None:
+            return Text(*[self.device.upper() if self.device == "cpu" else self.device] * 2)
+        return label("device.thread") if threads[1] == "1" else label("device.threads", threads=threads[1])
 
     @property
     def install(self) -> str:

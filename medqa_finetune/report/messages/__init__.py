@@ -93,12 +93,18 @@ def panel_title(column: str) -> str:
 
 
 def drawn(words: str) -> Text | None:
-    """Return both languages of words drawn in a chart in English; None without a Chinese version."""
+    """Return both languages of words drawn in a chart in English; None without a Chinese version.
+
+    The English is what a chart has room for. So a name's parts whose Chinese is wider, such as `lr`, stay; a name that
+    is one such part stands alone, as an axis' label.
+    """
     axes = {score.words_in("en").axis: score.words_in("zh").axis for score in all_scores().values()}
     known = axes | zh.DRAWN
     if words in known:
         return Text(words, known[words])
-    named = name_of(words)
+    parts = LANGUAGES["zh"].parts_of_names
+    narrow = {part: own for part, own in parts.items() if part == words or 2 * len(own) <= len(part)}
+    named = Text(words, in_words(words, narrow))
     return named if named.zh != words else None
 
 

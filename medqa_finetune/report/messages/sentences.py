@@ -336,7 +336,14 @@ def _(overview: Overview, words: Language) -> str:
 def _(group: GroupName, words: Language) -> str:
     n = words("GroupName.n", n=f"{group.n:,}")
     test = words("GroupName.test", test=group.test) if group.test else ""
-    return " · ".join(filter(None, (group.study, group.model, group.corpus, n, test, group.evaluation)))
+    evaluation = _evaluation(group.evaluation, words)
+    return " · ".join(filter(None, (group.study, group.model, group.corpus, n, test, evaluation)))
+
+
+def _evaluation(shown: str, words: Language) -> str:
+    """Return the settings of an evaluation, `evaluate.key=value, …`, by their short names."""
+    parts = (part.partition("=") for part in shown.split(", "))
+    return ", ".join(f"{words.setting(key)} {value}" if equals else key for key, equals, value in parts)
 
 
 def compared_text(comparison: Comparison, words: Language) -> str:

@@ -14,7 +14,7 @@ from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.numbers import Formatter, amount
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages import score_title
-from medqa_finetune.report.names import compact
+from medqa_finetune.report.names import size_tick, size_word
 from medqa_finetune.report.runs import HOUR, Cell
 from medqa_finetune.report.scores import in_order, score_columns
 from medqa_finetune.report.stats.intervals import CellScore, Finding
@@ -86,7 +86,7 @@ def _table(group: Group, analysis: Analysis) -> PaperTable:
         columns.append(found)
     items = group.training_items.removeprefix("Training ")
     rows = tuple(
-        PaperRow(_name(cell), compact(cell.train_size) if cell.train_size else NOTHING, figures)
+        PaperRow(_name(cell), size_tick(cell.train_size) if cell.train_size else NOTHING, figures)
         for cell, *figures_of in zip(cells, *columns, strict=True)
         for figures in [tuple(figures_of)]
     )
@@ -198,7 +198,7 @@ def _notes(group: Group, columns: Sequence[Sequence[Figure]], analysis: Analysis
     if any(figure.text == NOTHING for figure in figures):
         yield f"{NOTHING}: not measured."
     if group.missing:
-        yield f"Not done, hence not listed: {', '.join(f'{entry} {compact(size)}' for entry, size in group.missing)}."
+        yield f"Not done, hence not listed: {', '.join(f'{entry} {size_word(size)}' for entry, size in group.missing)}."
 
 
 def tables_as_markdown(tables: Sequence[PaperTable]) -> str:

@@ -10,11 +10,13 @@ import pandas as pd
 
 from medqa_finetune.config.command_line import aligned_table
 from medqa_finetune.evaluation.metric_registry import shortlist
+from medqa_finetune.languages.choice import chosen
 from medqa_finetune.log import visible
 from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.grouping import tables_of
 from medqa_finetune.report.messages import Outcome, label, text
+from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.outputs.benchmarks import HEADER, benchmarks_table
 from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import in_order, is_benchmark, signatures
@@ -111,19 +113,19 @@ def benchmarks_as_text(frame: pd.DataFrame) -> str:
 
 
 def analysis_as_text(analysis: Analysis) -> str:
-    """Format the answer in English, advice also in Chinese, in lines of at most 118 columns; then how it was got."""
-    unfinished = [text(each) for each in analysis.unfinished]
-    blocks = ["\n".join(_wrapped(words) for each in unfinished for words in (each.en, each.zh))] if unfinished else []
-    notes = [text(note, analysis.labels).en for note in analysis.notes]
+    """Format the answer in lines of at most 118 columns, then how it was got; English advice is repeated in Chinese."""
+    unfinished = ["\n".join(_in_both(text(each))) for each in analysis.unfinished]
+    blocks = ["\n".join(unfinished)] if unfinished else []
+    notes = [_spoken(text(note, analysis.labels)) for note in analysis.notes]
     if not analysis.scores:
         return "\n\n".join([*blocks, *map(_wrapped, notes)])
     blocks += ["\n".join(_verdict_lines(analysis, verdict)) for verdict in analysis.verdicts]
     # Printed once, since there is one verdict per evaluation.
     for caution in dict.fromkeys(verdict.caution for verdict in analysis.verdicts):
-        blocks.append(f"{_wrapped(text(caution).en)}\n{_wrapped(text(caution).zh)}")
+        blocks.append("\n".join(_in_both(text(caution))))
     if notes:
-        blocks.append("\n".join(_wrapped(label("terminal.note", note=note).en) for note in notes))
-    blocks.append(_wrapped(text(analysis.settings).en))
+        blocks.append("\n".join(_wrapped(_spoken(label("terminal.note", note=note))) for note in notes))
+    blocks.append(_wrapped(_spoken(text(analysis.settings))))
     return "\n\n".join(blocks)
 
 
@@ -135,11 +137,10 @@ def _verdict_lines(analysis: Analysis, verdict: Verdict) -> Iterator[str]:
     rest += [] if refusals is None else [refusals]
     advice = text(verdict.advice, analysis.labels)
     yield f"== {verdict.title}"
-    yield _wrapped(advice.en)
-    yield _wrapped(advice.zh)
+    yield from _in_both(advice)
     for part in (outcomes, rest):
         # Scores that are not comparable for the same reason share one line.
-        lines = dict.fromkeys(text(outcome, analysis.labels).en for outcome in part)
+        lines = dict.fromkeys(_spoken(text(outcome, analysis.labels)) for outcome in part)
         if lines:
             yield ""
         yield from map(_wrapped, lines)
@@ -154,6 +155,15 @@ def _refusals(analysis: Analysis, verdict: Verdict) -> Refusals | None:
         if each.verdict is Finding.NOT_COMPARABLE and each.score == verdict.score and {each.first, each.second} & cells
     ]
     return Refusals(len(refused), refused[0]) if refused else None
+
+
+def _spoken(words: Text) -> str:
+    return words.zh if chosen() == "zh" else words.en
+
+
+def _in_both(words: Text) -> list[str]:
+    """Return what every reader must understand: in English and Chinese, or in Chinese alone for who asks for it."""
+    return [_wrapped(each) for each in ([words.zh] if chosen() == "zh" else [words.en, words.zh])]
 
 
 def _wrapped(words: str) -> str:

@@ -20,7 +20,7 @@ from medqa_finetune.report.figures.overview import (
     write_overview,
 )
 from medqa_finetune.report.grouping import Group, groups_of
-from medqa_finetune.report.names import compact, plain
+from medqa_finetune.report.names import compact, plain, size_tick, size_word
 from medqa_finetune.report.stats.intervals import Settings
 from tests.report.builders import SIZES, evaluation, failed, group_of, matrix, record, runs_of, train, write
 from tests.report.folders import analysis as statistics
@@ -233,6 +233,13 @@ def test_many_methods(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("size", "label"), [(1, "1"), (999, "999"), (1500, "1.5k"), (20000, "20k"), (2_000_000, "2M")])
 def test_compact(size: int, label: str) -> None:
     assert compact(size) == label
+
+
+@pytest.mark.parametrize(
+    ("size", "tick", "word"), [(300, "300", "n300"), (1500, "1,500", "n1500"), (20000, "20k", "20k")]
+)
+def test_sizes_are_written_as_runs_are_called(size: int, tick: str, word: str) -> None:
+    assert (size_tick(size), size_word(size)) == (tick, word)
 
 
 def test_plain_hides_formulas() -> None:

@@ -19,7 +19,10 @@ def answers(root: Path, *seeds: int, count: int = 40, budget: int = 10**9) -> An
 
 def test_one_run_per_cell_side_by_side(tmp_path: Path) -> None:
     found = answers(tmp_path, 3, 1, 2)
-    assert [(cell["label"], cell["seed"]) for cell in found.cells] == [("LoRA 20k", 1), ("LoRA 50k", 1)]
+    assert [(cell["label"], cell["seed"]) for cell in found.cells] == [
+        ({"en": name, "zh": name}, 1) for name in ("LoRA 20k", "LoRA 50k")
+    ]
+    assert found.as_data()["titles"] == {"rougeL": {"en": "ROUGE-L", "zh": "ROUGE-L"}}
     assert len(found.items) == 40
     key, question, reference, texts, scores, flags = found.items[35]
     assert (key, question, reference) == ("q00035", "第 35 题：头痛怎么办？", "注意休息，不要熬夜（35）。")

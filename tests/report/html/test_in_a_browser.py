@@ -95,6 +95,14 @@ def test_the_language_switch(page: Opened) -> None:
     assert page.page.get_by_role("heading", name="Predictions side by side").is_visible()
 
 
+def test_predictions_speak_the_language_of_the_page(page: Opened) -> None:
+    page.page.click("#language")
+    assert page.page.locator("#of option", has_text="未微调基座").count() == 1
+    assert page.page.locator("#cells", has_text="未微调基座").count() == 1
+    assert page.page.locator("#list .cell", has_text="未微调基座").count() > 0
+    assert page.page.locator(".status", has_text="已完成").count() > 0
+
+
 def test_the_readers_own_language_comes_first(chromium: "Browser", report: Path) -> None:
     found = opened(chromium, report, locale="zh-CN")
     assert found.page.evaluate("document.documentElement.lang") == "zh-Hans"
@@ -113,7 +121,7 @@ def test_sorting_predictions(page: Opened) -> None:
     page.page.select_option("#sort", "order")
     assert page.page.locator(".item .id bdi").first.inner_text() == "q00000"
     page.page.select_option("#sort", "worst")
-    page.page.select_option("#of", label="lora 50k")
+    page.page.select_option("#of", label="LoRA 50k")
     assert means(page) == sorted(means(page))
     assert set(ranges(page)) == {0.0}
 

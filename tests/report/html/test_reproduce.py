@@ -21,6 +21,19 @@ def test_runs_that_share_an_environment_stand_together() -> None:
 
 
 @pytest.mark.parametrize(
+    ("device", "shown"),
+    [
+        ("CPU, 1 threads", ("CPU, 1 thread", "CPU，1 个线程")),
+        ("CPU, 8 threads", ("CPU, 8 threads", "CPU，8 个线程")),
+        ("NVIDIA H200", ("NVIDIA H200", "NVIDIA H200")),
+    ],
+)
+def test_devices_in_both_languages(device: str, shown: tuple[str, str]) -> None:
+    (found,) = settings_of([record(environment=environment(device))])
+    assert (found.device_shown.en, found.device_shown.zh) == shown
+
+
+@pytest.mark.parametrize(
     "argument", ["seed=1", "run_name='a b'", "corpus.path='$HOME/`x`'", "x='\"'", "a\nb", "医学 !'"]
 )
 def test_a_shell_reads_the_same_arguments(argument: str) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures import write
+from medqa_finetune.report.labels import method_label
 from medqa_finetune.report.messages import text
 from medqa_finetune.report.notes import AnswersOfCells, CellsCut, GroupName, NoPredictions
 from medqa_finetune.report.stats.intervals import Settings
@@ -161,9 +162,17 @@ def test_everything_is_said_in_both_languages(usual: tuple[str, Elements]) -> No
     # The answer, a step, a fit, a caption and a note: all that the made-up analysis found.
     whole = analysis(NAMES)
     (verdict,) = whole.verdicts
-    for outcome in (verdict.advice, verdict.caution, *verdict.steps, *verdict.fit, *verdict.pareto, *whole.notes):
+    for outcome in (verdict.advice, verdict.caution, *verdict.steps, *verdict.fit, *whole.notes):
         for words in (text(outcome).en, text(outcome).zh):
             assert str(escape(words)) in page
+    # A front's caption has the names of the chart's own labels.
+    for front in verdict.pareto:
+        assert str(escape(text(front, {name: cell_label(name) for name in NAMES}).zh)) in page
+
+
+def cell_label(name: str) -> str:
+    method, _, size = name.partition("_")
+    return " ".join(filter(None, (method_label(method), size)))
 
 
 def test_a_second_time_gives_the_same_files(root: Path, tmp_path: Path) -> None:
@@ -190,7 +199,7 @@ def test_runs_without_predictions_or_log(tmp_path: Path) -> None:
     for path in [*tmp_path.rglob("predictions.jsonl"), *tmp_path.rglob("metrics.jsonl"), *tmp_path.rglob("*.npz")]:
         path.unlink()
     page, elements = reread(tmp_path, NOTHING)
-    assert data_of(elements) == [{"cells": [], "scores": [], "items": []}]
+    assert data_of(elements) == [{"cells": [], "scores": [], "titles": {}, "items": []}]
     assert text(NoPredictions("LoRA 20k")).en in page
 
 

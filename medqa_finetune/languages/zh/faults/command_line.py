@@ -85,6 +85,12 @@ TEXTS = {
     "is one for the whole matrix": "整个矩阵只有一个",
     "Give one value.": "请给出一个值。",
     "is for a matrix": "只用于矩阵",
+    "finds nothing": "没有匹配到任何值",
+    "must be one name": "必须是一个名称",
+    "must begin below its end": "起点必须小于终点",
+    "must begin above 0 on a logarithmic scale": "对数尺度的起点必须大于 0",
+    "Begin above 0, or leave out log.": "请让起点大于 0，或去掉 log。",
+    "proposes cells while they run, and cannot be planned": "边运行边提出单元，无法预先计划",
     "Leave it out, or give -m as well.": "请去掉它，或同时给出 -m。",
     "is set by a choice that differs between cells, and is one for the whole matrix": (
         "由各单元不同的选项设定，而整个矩阵只有一个"

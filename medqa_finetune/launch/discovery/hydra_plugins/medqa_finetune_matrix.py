@@ -20,10 +20,6 @@ class TuningSweeper(tuning.TuningSweeper):
     """`hydra/sweeper=tuning`."""
 
 
-class CallingSweeper(sweeper.CallingSweeper):
-    """`hydra/sweeper=calling`."""
-
-
 class ConfFolder(SearchPathPlugin):
     """Our groups, also where `--config-path` puts a folder of the user's own in place of ours."""
 

@@ -6,6 +6,11 @@ const browser = byId("list") && {
   groups: JSON.parse(byId("data").textContent), group: 0, page: 0, shown: new Set(), found: [],
 };
 
+// What a cell or a score is called, in the language that is shown.
+function inLanguage(names) {
+  return names[root.dataset.lang];
+}
+
 function scoreOf(item, cell, place) {
   const values = item[4][cell];
   return values && place >= 0 ? values[place] : null;
@@ -69,7 +74,7 @@ function scoreLine(item, cell, place, name) {
   const value = scoreOf(item, cell, place);
   box.append(value === null ? "–" : `${name} ${value.toFixed(1)}`);
   const all = item[4][cell];
-  if (all) box.title = browser.groups[browser.group].scores.map((each, at) => `${each} ${all[at].toFixed(2)}`).join("\n");
+  if (all) box.title = browser.groups[browser.group].scores.map((each, at) => `${inLanguage(browser.groups[browser.group].titles[each])} ${all[at].toFixed(2)}`).join("\n");
   if (value !== null) {
     const meter = element("div", "meter");
     const fill = element("i");
@@ -82,7 +87,7 @@ function scoreLine(item, cell, place, name) {
 
 function answerRow(item, cell, place, name) {
   const row = element("div", "row");
-  const label = element("div", "cell", browser.groups[browser.group].cells[cell].label);
+  const label = element("div", "cell", inLanguage(browser.groups[browser.group].cells[cell].label));
   for (const [flag, key] of FLAGS) if (item[5][cell] & flag) label.append(element("br"), element("span", "flag", words(key)));
   const marked = byId("marks").checked ? item[2] : null;
   row.append(label, scoreLine(item, cell, place, name), textBox(item[3][cell] ?? null, marked));
@@ -90,7 +95,7 @@ function answerRow(item, cell, place, name) {
 }
 
 function card({ item, spread: own }, { data, shown, place }) {
-  const name = data.scores[place] ?? "";
+  const name = place >= 0 ? inLanguage(data.titles[data.scores[place]]) : "";
   const made = element("li", "item");
   const header = element("header");
   const id = element("div", "id");
@@ -119,15 +124,21 @@ function show() {
   byId("next").disabled = browser.page === pages - 1;
 }
 
-// A name, or words by their key, in all languages.
-function inAll(name, key) {
-  return Object.fromEntries(Object.entries(WORDS).map(([lang, all]) => [lang, key ? all[key] : name]));
+// Words by their key, in all languages.
+function inAll(key) {
+  return Object.fromEntries(Object.entries(WORDS).map(([lang, all]) => [lang, all[key]]));
+}
+
+// An element with a name, which the switch of languages changes.
+function named(tag, names) {
+  const made = element(tag, "", inLanguage(names));
+  Object.assign(made.dataset, names);
+  return made;
 }
 
 function option(value, names) {
-  const made = element("option", "", names[root.dataset.lang]);
+  const made = named("option", names);
   made.value = value;
-  Object.assign(made.dataset, names);
   return made;
 }
 
@@ -140,16 +151,16 @@ function checkbox(cell, at) {
     if (box.checked) browser.shown.add(at); else browser.shown.delete(at);
     find();
   });
-  label.append(box, ` ${cell.label}`);
+  label.append(box, " ", named("span", cell.label));
   return label;
 }
 
 function enterGroup(number) {
   browser.group = number;
-  const { cells, scores } = browser.groups[number];
+  const { cells, scores, titles } = browser.groups[number];
   browser.shown = new Set(cells.keys());
-  byId("score").replaceChildren(...scores.map((name) => option(name, inAll(name))));
-  byId("of").replaceChildren(option("all", inAll("", "all_cells")), ...cells.map((cell, at) => option(String(at), inAll(cell.label))));
+  byId("score").replaceChildren(...scores.map((name) => option(name, titles[name])));
+  byId("of").replaceChildren(option("all", inAll("all_cells")), ...cells.map((cell, at) => option(String(at), cell.label)));
   byId("cells").replaceChildren(...cells.map(checkbox));
   for (const part of document.querySelectorAll("[data-group]")) part.hidden = Number(part.dataset.group) !== number;
   find();

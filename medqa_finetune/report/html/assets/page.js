@@ -13,7 +13,7 @@ const onLanguage = [];
 function setLanguage(lang) {
   root.dataset.lang = lang;
   root.lang = lang === "zh" ? "zh-Hans" : "en";
-  for (const option of document.querySelectorAll("option[data-en]")) option.textContent = option.dataset[lang];
+  for (const option of document.querySelectorAll("[data-en]")) option.textContent = option.dataset[lang];
   for (const redraw of onLanguage) redraw();
 }
 
