@@ -293,7 +293,7 @@ def as_object(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> C
     return {
         "cells": rows,
         "sum": _totals(rows, options),
-        "basis": "probe" if found.trials else "reckoned" if found.workload.gpu is None else "roofline",
+        "basis": "probe" if found.trials else "estimated" if found.workload.gpu is None else "roofline",
         "gpu": found.workload.gpu,
         "random_weights": found.without_weights,
         "machine": dataclasses.asdict(found.workload.machine),

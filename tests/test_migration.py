@@ -63,13 +63,15 @@ def test_summarize_shows_them_and_writes_nothing_into_them(demo: Path) -> None:
 def test_a_finished_run_is_done_and_takes_a_second_evaluation(demo: Path, method: str, beginning: str) -> None:
     run, place = run_of(demo, beginning), demo.parents[1]
     before, weights = files_below(run.path), trained(run)
-    done = train(*DONE, f"method={method}", "data=20k", cwd=place)
+    # Settings of training are refused where nothing is trained.
+    typed = DONE if method == "lora" else tuple(each for each in DONE if not each.startswith(("train.", "method.")))
+    done = train(*typed, f"method={method}", "data=20k", cwd=place)
     assert done.returncode == 0, done.stderr
     assert files_below(run.path) == before
     answers = run.path / "predictions.jsonl"
     old = answers.read_bytes()
 
-    done = train(*DONE, f"method={method}", "data=20k", "evaluate.max_samples=2", cwd=place)
+    done = train(*typed, f"method={method}", "data=20k", "evaluate.max_samples=2", cwd=place)
     assert done.returncode == 0, done.stderr
     assert evaluations(run) == {"max_new_tokens=8": "done", "max_new_tokens=8__max_samples=2": "done"}
     assert trained(run) == weights

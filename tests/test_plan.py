@@ -181,7 +181,8 @@ def test_help_says_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None
     assert "plan.budget_hours=N" in capsys.readouterr().out
 
 
-DEMO = [("none", ""), *((method, size) for method in ("retrieval", "lora", "qlora") for size in ("20k", "50k", "100k"))]
+# A thousandth of the sizes of the experiments.
+DEMO = ["none", *(f"{method}_{size}" for method in ("retrieval", "lora", "qlora") for size in ("n20", "n50", "n100"))]
 
 
 @pytest.mark.slow
@@ -191,7 +192,7 @@ def test_demo_plans_its_cells_and_leaves_nothing(tmp_path: Path, micro_model: Pa
     assert done.returncode == 2, done.stderr
     content = json.loads(done.stdout)
     kinds = [cell["name"].partition("__")[0] for cell in content["cells"]]
-    assert kinds == [f"{method}_{size}" if size else method for method, size in DEMO]
+    assert kinds == DEMO
     without_model = [cell for cell in content["cells"] if cell["name"].startswith("retrieval")]
     assert [cell["train_seconds"] for cell in without_model] == [0.0] * 3
     # No torch, no model: what it holds is Python, the pairs and their scores.
@@ -230,12 +231,12 @@ def test_cells_that_share_training_count_its_hours_once(tmp_path: Path, micro_mo
 def test_cells_without_a_model_are_measured_without_training(tmp_path: Path) -> None:
     done = run("-m", "profile=demo", "method=retrieval", "data=20k,50k", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Not trained, answers are looked up: retrieval_20k, retrieval_50k; measured here" in done.stdout
+    assert "Not trained, answers are looked up: retrieval_n200, retrieval_n500; measured here" in done.stdout
     assert "plan.probe=true measures" not in done.stdout
     assert [line.split()[0] for line in done.stdout.splitlines()[:4]] == [
         "cell",
-        "retrieval_20k",
-        "retrieval_50k",
+        "retrieval_n200",
+        "retrieval_n500",
         "sum",
     ]
     assert list(tmp_path.iterdir()) == []
@@ -249,7 +250,7 @@ def test_model_without_weights_is_rehearsed_with_random_ones(tmp_path: Path, mic
     done = run(*typed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Random weights replace those of bare" in done.stdout
-    assert "lora_20k" in done.stdout
+    assert "lora_n20" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
     # A run still needs them.
     refused = python("-m", "medqa_finetune.train", *typed[:-1], cwd=tmp_path)

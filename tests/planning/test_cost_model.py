@@ -35,7 +35,7 @@ def workload(copy_rate: float) -> Workload:
     return Workload(Machine("cpu", "CPU", 2**34), {"auto": 1e11}, copy_rate, [FACTS], [])
 
 
-def test_reckoning_takes_arithmetic_by_rate_it_can_reach() -> None:
+def test_the_estimate_takes_arithmetic_by_rate_it_can_reach() -> None:
     found = forecast_from_workload(FACTS, workload(1e10), "auto")
     assert found.start == START_SECONDS["cpu"] + 1000 / PAIRS_ENCODED_PER_SECOND
     assert found.train == pytest.approx(80 / EFFICIENCY)
