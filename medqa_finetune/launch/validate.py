@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from medqa_finetune.cell import Cell
+from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, Fault, RunError, distinct, noting
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
+from medqa_finetune.languages.translate import Kind, translated
 from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import check_packages, preflight_matrix
 from medqa_finetune.run_state.claim import ensure_records
 from medqa_finetune.run_state.resume import earlier_record, warn_of_changed_files
 
+TRAIN_SIZE = "data.train_size"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -77,10 +80,25 @@ def distinct_cells(cells: Sequence[Cell]) -> list[Cell]:
         if first.evaluation_identity != cell.evaluation_identity:
             raise _two_in_one(cell.evaluation.path, first, cell)
         repeated.append(f"{' '.join(cell.overrides)} is the same run as {first.config.run_name}")
+    typed = dict.fromkeys(filter(None, (scaled_size(cell.config, cell.overrides) for cell in cells)))
+    for text in typed:
+        print(translated(text, Kind.SAID), file=sys.stderr)
     if repeated:
         others = f" (and so {len(repeated) - 1} more of the sweep)" if len(repeated) > 1 else ""
         print(f"{repeated[0]}: run once{others}", file=sys.stderr)
     return list(kept.values())
+
+
+def scaled_size(config: Config, overrides: Sequence[str]) -> str | None:
+    """Return what `data.scale` of a profile makes of a training size that was typed; None where it changes nothing."""
+    typed = {key.lstrip("+"): value for key, _, value in (each.partition("=") for each in overrides)}
+    size = typed.get(TRAIN_SIZE)
+    if size is None or "data.scale" in typed or config.data.scale == 1.0 or config.train_size is None:
+        return None
+    return (
+        f"{TRAIN_SIZE}={size} is {config.train_size:,} here, by data.scale={config.data.scale:g} of the profile; "
+        "data.scale=1 takes sizes as they are typed"
+    )
 
 
 def _two_in_one(folder: Path, first: Cell, second: Cell) -> ConfigError:

@@ -13,8 +13,9 @@ from medqa_finetune.cell import Cell, place_cell
 from medqa_finetune.config.identity import Fingerprints, default_settings
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, DataError, Fault
+from medqa_finetune.languages.translate import Kind, catalogue
 from medqa_finetune.launch import validate
-from medqa_finetune.launch.validate import check_all, check_matrix, distinct_cells
+from medqa_finetune.launch.validate import check_all, check_matrix, distinct_cells, scaled_size
 from medqa_finetune.record.run_dir import find_runs
 from tests.commands import files_below
 from tests.config.builders import VALID, changed
@@ -203,3 +204,23 @@ def test_faults_are_raised_together_without_repeats() -> None:
     with pytest.raises(ConfigError) as caught:
         check_all([1, 2, 3, 5], check)
     assert caught.value.faults == (small, large)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "scale", "said"),
+    [
+        (["data.train_size=300"], 0.01, "data.train_size=300 is 3 here"),
+        (["data.train_size=300", "data.scale=0.01"], 0.01, None),
+        (["data.train_size=300"], 1.0, None),
+        (["data=20k"], 0.01, None),
+    ],
+)
+def test_a_typed_size_that_a_profile_scales_is_said(overrides: list[str], scale: float, said: str | None) -> None:
+    found = scaled_size(changed(VALID, data__train_size=300, data__scale=scale), overrides)
+    assert (found is None) if said is None else (found or "").startswith(said)
+
+
+def test_the_scaled_size_is_said_in_chinese() -> None:
+    text = scaled_size(changed(VALID, data__train_size=300, data__scale=0.01), ["data.train_size=300"])
+    assert text is not None
+    assert catalogue(Kind.SAID).find(text) is not None

@@ -66,7 +66,8 @@ SENTENCES = {
     "AdviceKind.NOT_COMPARABLE": "No winner is called: {best} has the {most} score, but it and {other} do not compare.",
     "AdviceKind.NONE_SHOWN": "No difference shown between the trained cells in {score}: to choose by it, more "
     "questions or seeds are needed. The {most} is {best}, the least costly {other}.",
-    "AdviceKind.BEST_OF_ALL": "Take {cell}: it scores {more} than every other, {lead} {over} {other}, the next.",
+    "AdviceKind.BEST_OF_ALL": "Take {cell}: it scores {more} than every other cell compared, {lead} {over} {other}, "
+    "the next.",
     "AdviceKind.BEST_BEFORE_CORRECTION": "Take {cell}: the {most} score, {lead} {over} {other}; but after the "
     "correction for many pairs no difference is shown to {level}.",
     "AdviceKind.BEST_OF_LEVEL": "Take {cell}: the {most} score, and none that is level with it ({level}) costs less.",

@@ -131,7 +131,7 @@ SENTENCES = {
     "AdviceKind.NOT_COMPARABLE": "不判胜负：{best} 分数{most}，但与 {other} 不可比。",
     "AdviceKind.NONE_SHOWN": "训练过的各格之间未显示出 {score} 差异：要靠它选择，需要更多题目或种子。"
     "{most}的是 {best}，最省的是 {other}。",
-    "AdviceKind.BEST_OF_ALL": "选 {cell}：分数{more}于其余各格，与次优的 {other} 相差 {lead}。",
+    "AdviceKind.BEST_OF_ALL": "选 {cell}：分数{more}于参与比较的其余各格，与次优的 {other} 相差 {lead}。",
     "AdviceKind.BEST_BEFORE_CORRECTION": "选 {cell}：分数{most}，与 {other} 相差 {lead}；但经多重比较校正后，"
     "与 {level} 未显示出差异。",
     "AdviceKind.BEST_OF_LEVEL": "选 {cell}：分数{most}，与它未显示出差异的（{level}）也不更省。",

@@ -10,6 +10,10 @@ TEXTS = {
     "other programs keep about {others} of {cores} cores busy: threads={free} may be much faster than {chosen}": (
         "其他程序占用了 {cores} 个核心中的约 {others} 个：threads={free} 可能比 {chosen} 快得多"
     ),
+    (
+        "data.train_size={size} is {found} here, by data.scale={scale} of the profile; data.scale=1 takes sizes as "
+        "they are typed"
+    ): "data.train_size={size} 在这里是 {found}，因为 profile 设了 data.scale={scale}；data.scale=1 则按输入的大小",
     "error: {faults}": "错误：{faults}",
     "interrupted": "已中断",
     "{reason}; the same command resumes from here": "{reason}；再次运行同一命令即可从此处继续",
