@@ -11,7 +11,6 @@ from medqa_finetune.config.explain import explain
 from medqa_finetune.errors import ConfigError, MedQAError
 from medqa_finetune.launch.task import check_direction
 from medqa_finetune.log import log_to_terminal
-from medqa_finetune.model.locate import locate_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +24,7 @@ Load = Callable[[Overrides], DictConfig]
 
 
 def load_cell(
-    load: Load, overrides: Overrides, config: DictConfig, locate: "Callable[[ModelConfig], Path]" = locate_model
+    load: Load, overrides: Overrides, config: DictConfig, locate: "Callable[[ModelConfig], Path] | None" = None
 ) -> "Cell":
     """Compose, check and name a cell of a sweep.
 
@@ -33,16 +32,17 @@ def load_cell(
         load: Composes overrides with Hydra.
         overrides: Those of the cell.
         config: The sweep's own composition.
-        locate: Finds the model's folder.
+        locate: Finds the model's folder; None for `locate_model`.
 
     Raises:
         MedQAError: it cannot be composed, a setting is invalid, or corpus or model is missing.
     """
     from medqa_finetune.launch.compose import make_cell
+    from medqa_finetune.model.locate import locate_model
 
     try:
         composed = load(overrides)
-        return make_cell(composed, composed.hydra, overrides, locate)
+        return make_cell(composed, composed.hydra, overrides, locate or locate_model)
     except COMPOSITION_ERRORS as error:
         raise ConfigError(*explain(error, overrides, source_folders(config.hydra))) from None
 

@@ -27,6 +27,8 @@ BRIEF = (
     "train.max_steps=1", "evaluate.max_new_tokens=2",
 )  # fmt: skip
 LORA = (*BRIEF, "method=lora", "data=20k")
+# Settings of training have no effect with the untuned base.
+NONE = (*(each for each in BRIEF if not each.startswith("train.")), "method=none")
 
 
 class Start(Protocol):

@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from scripts.bad_input_cases.case import BRIEF, LORA, Case, Expected
+from scripts.bad_input_cases.case import BRIEF, LORA, NONE, Case, Expected
 from scripts.bad_input_cases.rows import line
 from scripts.command_line import ROOT
 
@@ -190,7 +190,7 @@ CASES = [
         (Expected("not-a-run", "run", "lora_20k", names=("record.json",), hint="folder of a run"),), program="evaluate",
     ),
     Case(
-        32, "two points of a sweep are one run", ("-m", *BRIEF, "method=none", "data=20k,50k"), code=0, check=one_run,
+        32, "two points of a sweep are one run", ("-m", *NONE, "data=20k,50k"), code=0, check=one_run,
         says=("is the same run as none", "run once"), slow=True,
     ),
     Case(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.bad_input_cases.case import BRIEF, LORA, Case, Expected
+from scripts.bad_input_cases.case import BRIEF, LORA, NONE, Case, Expected
 from scripts.bad_input_cases.rows import (
     CORPUS,
     GOOD_ROWS,
@@ -87,7 +87,7 @@ def states(folder: Path, pattern: str) -> list[str]:
 def changed_in_a_sweep(what: str, swept: str, second: str, check: Callable[[Path], None]) -> Case:
     """Case of a corpus that changes once the first of two cells works with it."""
     return Case(
-        24, f"file changed between two {what} of a sweep", ("-m", *BRIEF, *JSONL, "method=none", "data=20k", swept),
+        24, f"file changed between two {what} of a sweep", ("-m", *NONE, *JSONL, "data=20k", swept),
         (
             Expected("runs-not-done", names=("1 of 2 runs",)),
             Expected("run-failed", names=("run_name=none__corpus=pairs-", "log.txt"), file=second),
