@@ -7,7 +7,7 @@ mkdir -p "$2"
 cd "$2"
 "$environment/bin/medqa-train" -m profile=demo method=lora,qlora data=20k 2>&1 | tee train.log
 "$environment/bin/summarize" outputs=outputs/demo > summary.log
-for cell in lora_20k qlora_20k; do
+for cell in lora_n200 qlora_n200; do
   grep -q '"status": "done"' "outputs/demo/$cell/record.json" || { echo "$cell is not done"; exit 1; }
   grep -q "^$cell," outputs/demo/summary/results_summary.csv || { echo "$cell is not in the summary"; exit 1; }
 done

@@ -33,6 +33,8 @@ SETTINGS = {
     "data.split_seed": "split",
     "data.near_duplicate_threshold": "near-duplicates",
 }
+# Python's words in a setting's value, as they are typed.
+TYPED = {"None": "null", "True": "true", "False": "false"}
 # Parts of a run's name that are shown as an axis, a dot, a panel or the size.
 SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=", "data.scale=")
 # A shortened name ends in a digest; a character that does not fit whole (up to four bytes) is left out.
@@ -143,10 +145,14 @@ def _apart(runs: Sequence[Run]) -> list[list[str]]:
         varied.setdefault(run.values.get("method"), set()).update(part.partition("=")[0] for part in own if "=" in part)
     for run, own in zip(runs, apart, strict=True):
         if run.trains and run.record is not None:
-            # The default of a setting that other runs vary is not in the name.
+            # The default of a setting that other runs vary is not in the name; another evaluation renames nothing.
             settings = flatten(run.record.config)
             lacking = varied[run.values.get("method")] - {part.partition("=")[0] for part in own}
-            own += [f"{key}={settings[key]}" for key in sorted(lacking) if key in settings]
+            own += [
+                f"{key}={settings[key]}"
+                for key in sorted(lacking)
+                if key in settings and not key.startswith("evaluate.")
+            ]
     return apart
 
 
@@ -165,7 +171,9 @@ def setting_label(key: str) -> str:
 
 
 def _value(text: str) -> str:
-    """Return a value as people write it: `1e-4` for 0.0001, `0.05` and whole numbers as they are."""
+    """Return a value as people type it: `1e-4` for 0.0001, `0.05` and whole numbers as they are, `null` for None."""
+    if text in TYPED:
+        return TYPED[text]
     try:
         number = float(text)
     except ValueError:

@@ -37,7 +37,7 @@ SETS = {
     LOCKED: LOCK,
     VLLM: f"{VLLM_LOCK}, without vLLM itself, which needs a GPU",
 }
-CELLS = ("lora_20k", "qlora_20k")
+CELLS = ("lora_n200", "qlora_n200")
 DEMO = ("-m", "medqa_finetune.train", "-m", "profile=demo", "method=lora,qlora", "data=20k")
 # Of what an environment has, in the table.
 KEY_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy")

@@ -44,6 +44,17 @@ def test_a_default_among_swept_values_is_shown(tmp_path: Path) -> None:
     assert set(named(tmp_path, usual, swept("0.001"))) == {"LoRA 20k lr 2e-4", "LoRA 20k lr 1e-3"}
 
 
+def test_values_are_shown_as_they_are_typed(tmp_path: Path) -> None:
+    runs = [record("lora", name=f"lora_20k__evaluate.max_samples={value}", identity=value) for value in ("None", "9")]
+    assert set(named(tmp_path, *runs)) == {"LoRA 20k max samples null", "LoRA 20k max samples 9"}
+
+
+def test_another_evaluation_renames_nothing(tmp_path: Path) -> None:
+    other = record("lora", name="lora_20k__evaluate.max_samples=9", identity="9")
+    usual = record("lora", config=record("lora").config | {"evaluate": {"max_samples": None}})
+    assert set(named(tmp_path, usual, other)) == {"LoRA 20k", "LoRA 20k max samples 9"}
+
+
 def test_what_all_share_is_left_out(tmp_path: Path) -> None:
     runs = [record(method, name=f"{method}_20k__train.epochs=3.0") for method in ("lora", "qlora")]
     assert named(tmp_path, *runs) == ["LoRA 20k", "QLoRA 20k"]

@@ -180,11 +180,11 @@ def test_warnings_are_read_from_a_log() -> None:
         "2026-11-29 16:14:40,001 WARNING transformers.modeling_utils: `torch_dtype` is deprecated! Use `dtype`.\n"
         "2026-11-29 16:14:41,001 INFO medqa_finetune: nothing is deprecated\n"
     )
-    found = list(results.warnings_in_log(text, "lora_20k"))
+    found = list(results.warnings_in_log(text, "lora_n200"))
     assert found == [
-        Warned("FutureWarning", "`old` is deprecated.", CODE, 33, "lora_20k"),
-        Warned("UserWarning", "something else", CODE, 40, "lora_20k"),
-        Warned("logged", "`torch_dtype` is deprecated! Use `dtype`.", "transformers.modeling_utils", 0, "lora_20k"),
+        Warned("FutureWarning", "`old` is deprecated.", CODE, 33, "lora_n200"),
+        Warned("UserWarning", "something else", CODE, 40, "lora_n200"),
+        Warned("logged", "`torch_dtype` is deprecated! Use `dtype`.", "transformers.modeling_utils", 0, "lora_n200"),
     ]
     assert [each.package for each in results.group_deprecations(found)] == ["peft", "transformers"]
 
@@ -204,23 +204,23 @@ def test_the_package_of_a_file(filename: str, package: str) -> None:
 
 
 def test_the_state_of_cells_is_read_from_their_records(tmp_path: Path) -> None:
-    record = tmp_path / "outputs" / "demo" / "lora_20k" / "record.json"
+    record = tmp_path / "outputs" / "demo" / "lora_n200" / "record.json"
     record.parent.mkdir(parents=True)
     record.write_text('{"status": "failed"}', encoding="utf-8")
-    assert watching.read_cells(tmp_path) == {"lora_20k": "failed", "qlora_20k": "no record"}
+    assert watching.read_cells(tmp_path) == {"lora_n200": "failed", "qlora_n200": "no record"}
 
 
 def watched(**changes: Any) -> Watched:
     """Return a set without a fault, but for what is changed."""
     usual: dict[str, Any] = {
         "name": "newest", "python": "3.12.1", "versions": {"torch": "2.13.0+cpu"}, "suite": Suite(900, 3, 0, ()),
-        "cells": {"lora_20k": "done", "qlora_20k": "done"}, "seconds": 90,
+        "cells": {"lora_n200": "done", "qlora_n200": "done"}, "seconds": 90,
     }  # fmt: skip
     return Watched(**{**usual, **changes})
 
 
 OLD = Deprecation("FutureWarning", "`old` is deprecated", "peft", 2, "tests/test_a.py::test_one")
-KNOWN = Deprecation("FutureWarning", "`older` is deprecated", "peft", 2, "lora_20k", known="peft's matter")
+KNOWN = Deprecation("FutureWarning", "`older` is deprecated", "peft", 2, "lora_n200", known="peft's matter")
 FAILING = Suite(899, 3, 1, (Cause("TypeError", "no cache", 1, "tests.test_a::test_one"),))
 
 
@@ -232,7 +232,7 @@ FAILING = Suite(899, 3, 1, (Cause("TypeError", "no cache", 1, "tests.test_a::tes
         ({"deprecations": [OLD]}, False, True),
         ({"suite": FAILING}, False, False),
         ({"suite": None}, False, False),
-        ({"cells": {"lora_20k": "done", "qlora_20k": "failed"}}, False, False),
+        ({"cells": {"lora_n200": "done", "qlora_n200": "failed"}}, False, False),
         ({"cells": {}}, True, True),
         ({"faults": ["pip check: a lacks b"]}, False, False),
     ],
@@ -245,7 +245,7 @@ def test_what_fails_a_set(changes: dict[str, Any], fine: bool, fine_with_warning
 
 def test_the_table_has_a_row_for_each_set() -> None:
     bad = watched(
-        name="lowest", suite=FAILING, deprecations=[OLD, KNOWN], cells={"lora_20k": "failed", "qlora_20k": "done"},
+        name="lowest", suite=FAILING, deprecations=[OLD, KNOWN], cells={"lora_n200": "failed", "qlora_n200": "done"},
         above_floors={"numpy": ("2.1", "2.3.2")},
     )  # fmt: skip
     heading, rule, *rows, empty, name = report([watched(), bad]).splitlines()[:6]
@@ -257,7 +257,7 @@ def test_the_table_has_a_row_for_each_set() -> None:
     assert (empty, name) == ("", "lowest, Python 3.12.1")
     below = report([watched(), bad]).split("lowest, Python 3.12.1\n")[1]
     assert "1 failed: TypeError: no cache\n  e.g. tests.test_a::test_one" in below
-    assert "lora_20k: failed" in below
+    assert "lora_n200: failed" in below
     assert "deprecated, peft, 2 x: FutureWarning: `older` is deprecated (known: peft's matter)" in below
     assert "no wheel at its floor: numpy 2.1, tested with 2.3.2" in below
 

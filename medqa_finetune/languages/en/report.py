@@ -60,9 +60,9 @@ SENTENCES = {
     "AdviceKind.NOTHING_TRAINED": "No trained run is done: no recommendation.",
     "AdviceKind.ONE_CELL": "One trained cell: nothing to choose from.",
     "AdviceKind.BASELINE_WINS": "Not recommended: {other}, which is not trained, scores {more} than the best "
-    "trained cell ({best}, {lead}).",
+    "trained cell: {best} − {other} = {lead}.",
     "AdviceKind.NO_DIFFERENCE_TO_BASELINE": "No difference shown between the baseline {other}, which is not trained, "
-    "and the best trained cell ({best}, {lead}).",
+    "and the best trained cell: {best} − {other} = {lead}.",
     "AdviceKind.NOT_COMPARABLE": "No winner is called: {best} has the {most} score, but it and {other} do not compare.",
     "AdviceKind.NONE_SHOWN": "No difference shown between the trained cells in {score}: to choose by it, more "
     "questions or seeds are needed. The {most} is {best}, the least costly {other}.",

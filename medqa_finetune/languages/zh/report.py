@@ -126,8 +126,9 @@ SENTENCES = {
     "AdviceKind.NO_SCORE": "这些分数都不分好坏：无法推荐。",
     "AdviceKind.NOTHING_TRAINED": "没有训练完成的运行：无法推荐。",
     "AdviceKind.ONE_CELL": "只有一个训练过的格：无从选择。",
-    "AdviceKind.BASELINE_WINS": "不推荐训练：{other} 未经训练，却比最好的训练格（{best}，{lead}）分数更{more}。",
-    "AdviceKind.NO_DIFFERENCE_TO_BASELINE": "未显示出差异：未训练的基线 {other} 与最好的训练格（{best}，{lead}）。",
+    "AdviceKind.BASELINE_WINS": "不推荐训练：{other} 未经训练，分数却{more}于最好的训练格：{best} − {other} = {lead}。",
+    "AdviceKind.NO_DIFFERENCE_TO_BASELINE": "未训练的基线 {other} 与最好的训练格之间未显示出差异："
+    "{best} − {other} = {lead}。",
     "AdviceKind.NOT_COMPARABLE": "不判胜负：{best} 分数{most}，但与 {other} 不可比。",
     "AdviceKind.NONE_SHOWN": "训练过的各格之间未显示出 {score} 差异：要靠它选择，需要更多题目或种子。"
     "{most}的是 {best}，最省的是 {other}。",
