@@ -197,7 +197,7 @@ def test_demo_plans_its_cells_and_leaves_nothing(tmp_path: Path, micro_model: Pa
     assert [cell["train_seconds"] for cell in without_model] == [0.0] * 3
     # No torch, no model: what it holds is Python, the pairs and their scores.
     assert all(cell["peak_memory_bytes"] < 10**9 and 0 < cell["seconds"] < 300 for cell in without_model)
-    assert content["basis"] == "reckoned"
+    assert content["basis"] == "estimated"
     (fault,) = content["faults"]
     assert (content["error"], content["exit_code"], fault["code"]) == ("ConfigError", 2, "over-budget")
     assert f"error: {fault['message']}" in done.stderr
