@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 SAMPLERS = ("tpe", "random")
-# Proposals for one trial that repeat earlier ones before the space counts as used up.
+# Proposals made per trial that is asked for: where they give no new settings, the space counts as exhausted.
 PROPOSALS = 50
 # Digits of a proposed number: it names a folder, and no result depends on the fourth.
 DIGITS = 3
@@ -115,7 +115,7 @@ def check_optuna() -> None:
 def propose(
     space: Mapping[str, Override], trials: Sequence[Trial], count: int, sampler: str, seed: int
 ) -> list[dict[str, Any]]:
-    """Return values for up to `count` further trials, none of which repeats another; fewer where the space is used up.
+    """Return values for up to `count` further trials, none of which repeats another; fewer if the space is exhausted.
 
     Args:
         space: A sweep for every key.

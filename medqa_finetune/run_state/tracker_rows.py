@@ -1,4 +1,4 @@
-"""What trackers are told of a run: its row, from its records."""
+"""The row of a run in a tracker, made from the run's records."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,7 @@ from medqa_finetune.config.identity import (
     flatten,
     training_identity,
 )
+from medqa_finetune.config.size_names import size_name
 from medqa_finetune.evaluation.metric_registry import all_scores
 from medqa_finetune.evaluation.metrics.base import Prominence
 from medqa_finetune.memory import GIB
@@ -110,7 +111,7 @@ def settings_of_row(record: Record, evaluation: str) -> dict[str, Value]:
     manifest, parameters, environment = record.data_manifest, record.parameters, record.environment
     known |= {
         "cell.method": record.method,
-        "cell.data": _data(record),
+        "cell.data": record.data if manifest is None else size_name(record.data, manifest.train.n),
         "cell.train_size": 0 if manifest is None or not method.uses_training_data else manifest.train.n,
         "cell.model": record.model,
         "cell.corpus": record.setting("corpus", "name"),
@@ -133,12 +134,6 @@ def _settled(record: Record) -> dict[str, Any]:
     if fitted is None:
         return {}
     return {"train.micro_batch": fitted.micro_batch, "train.gradient_checkpointing": fitted.gradient_checkpointing}
-
-
-def _data(record: Record) -> str:
-    """Return the label of the data; of a share of its size (`data.scale`), the number of examples as `n200`."""
-    manifest, scale = record.data_manifest, record.setting("data", "scale")
-    return record.data if manifest is None or scale in (None, 1.0) or record.data == "none" else f"n{manifest.train.n}"
 
 
 def _plain(value: object) -> Value:

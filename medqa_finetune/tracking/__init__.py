@@ -1,1 +1,1 @@
-"""Experiment trackers: what they are told of a run, and one file for each of them."""
+"""Experiment trackers: the row that each receives for a run, and one file per tracker."""

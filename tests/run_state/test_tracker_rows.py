@@ -1,4 +1,4 @@
-"""What trackers are told of runs: the same keys for all, values that say something, results by the evaluation."""
+"""Rows that trackers receive: the same keys for every run, no empty values, results of one evaluation each."""
 
 import dataclasses
 from pathlib import Path

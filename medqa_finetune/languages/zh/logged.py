@@ -1,5 +1,7 @@
 """What is logged, as the terminal shows it; log files keep the English."""
 
+from medqa_finetune.languages.zh.stages import STAGES
+
 TEXTS = {
     # Data
     "Fetching {repository} from {hub} into {folder}": "正在从 {hub} 下载 {repository} 到 {folder}",
@@ -82,17 +84,7 @@ TEXTS = {
         "GiB（{parts}）；{machine} 有 {memory}。可以减少内存的做法：{remedies}。"
     ),
     # Progress without a terminal
-    "preparing": "预处理",
-    "loading": "加载",
-    "tokenizing": "分词",
-    "training": "训练",
-    "validating": "验证",
-    "saving": "保存",
-    "answering": "回答",
-    "measuring": "测量",
-    "benchmarks": "基准测试",
-    "scoring": "评分",
-    "done": "完成",
+    **STAGES,
     "{stage!}  {at}/{of}": "{stage}  {at}/{of}",
     "{stage!}  {at}/{of}  {left} left": "{stage}  {at}/{of}  剩余 {left}",
     "{stage!}  {at}/{of}  since {time}": "{stage}  {at}/{of}  已用 {time}",

@@ -1,5 +1,7 @@
 """What commands say in the terminal while they run, and what they log there."""
 
+from medqa_finetune.languages.zh.stages import STAGES
+
 TEXTS = {
     "computes with {chosen} threads: {usable} of {usual} cores are this run's (threads=)": (
         "使用 {chosen} 个线程：{usual} 个核心中有 {usable} 个归本次运行（threads=）"
@@ -43,17 +45,7 @@ TEXTS = {
     "pending": "等待中",
     "waiting for another process": "等待另一个进程",
     "running": "运行中",
-    "preparing": "预处理",
-    "loading": "加载",
-    "tokenizing": "分词",
-    "training": "训练",
-    "validating": "验证",
-    "saving": "保存",
-    "answering": "回答",
-    "measuring": "测量",
-    "benchmarks": "基准测试",
-    "scoring": "评分",
-    "done": "完成",
+    **STAGES,
     "failed": "失败",
     "{state}: {reason}": "{state}：{reason}",
     "  in {time}": "  用时 {time}",
