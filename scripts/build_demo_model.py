@@ -1,9 +1,10 @@
 """Build `medqa-tiny`, the small Qwen2 chat model that ships inside the package.
 
-    python scripts/build_demo_model.py            # default seed and steps, about ten minutes on two cores
+    python scripts/build_demo_model.py            # default seed and steps, about twenty minutes on two cores
 
-The tokenizer is trained on the embedded corpus, the weights on the encyclopedia-like passages and on small talk;
-never on the question-answer pairs, because fine-tuning is what shall teach the model to answer. The same seed,
+The tokenizer is trained on the embedded corpus, the weights on encyclopedia-like text about its conditions (passages,
+single sentences, and questions followed by such sentences) and on small talk; never on an answer of the corpus, because
+fine-tuning is what shall teach the model to answer, nor on a question about a held-out condition. The same seed,
 steps, machine and library versions give the same bytes (`--minutes` may cut a run short and so break that).
 """
 
@@ -20,7 +21,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from medqa_finetune.data.embedded import embedded_rows, embedded_sha256, pretraining_texts
+from medqa_finetune.data.embedded import (
+    embedded_rows, embedded_sha256, pretraining_questions, pretraining_sentences, pretraining_texts,
+)
 
 DEFAULT_OUT = Path(__file__).resolve().parents[1] / "medqa_finetune" / "model" / "tiny"
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -36,9 +39,9 @@ CHAT_TEMPLATE = (
 )
 README = """# medqa-tiny
 
-A Qwen2-architecture chat model of about 2.5 million parameters, built by `scripts/build_demo_model.py` in a few
+A Qwen2-architecture chat model of about 2.5 million parameters, built by `scripts/build_demo_model.py` in twenty
 minutes on a CPU from the project's own embedded corpus. Licence: Apache-2.0. For demonstration and tests only:
-it knows next to nothing. NOT MEDICAL ADVICE. 仅供软件演示，不构成医疗建议。
+it knows that corpus and nothing else. NOT MEDICAL ADVICE. 仅供软件演示，不构成医疗建议。
 """
 
 
@@ -98,12 +101,13 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
 
 
 def encode_documents(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """The token ids of every passage and every piece of small talk, each ending in the separator token."""
+    """The token ids of every passage, sentence and piece of small talk, each ending in the separator token."""
     chats: list[str] = []
     for question, answer in chatter():
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         chats.append(str(tokenizer.apply_chat_template(messages, tokenize=False)))
-    return [tokenizer.encode(text + PAD) for text in [*pretraining_texts(), *chats]]
+    texts = [*pretraining_texts(), *pretraining_sentences(), *pretraining_questions(), *chats]
+    return [tokenizer.encode(text + PAD) for text in texts]
 
 
 def batches(documents: Sequence[Sequence[int]], seed: int) -> Iterator[torch.Tensor]:
@@ -186,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2000, help="pre-training steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=6000, help="pre-training steps (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop pre-training after this long")
     parser.add_argument("--learning-rate", type=float, default=2.5e-3, help="peak learning rate (default: %(default)s)")
     options = parser.parse_args(arguments)

@@ -24,9 +24,16 @@ DEFAULT_QUESTIONS_PER_ASPECT = 3
 
 PASSAGES_PER_CONDITION = 6
 
+PASSAGES_OF_ASPECT = {
+    "symptoms_department": ("symptoms", "department"),
+    "causes_prevention": ("causes", "prevention"),
+    "vignette": ("symptoms", "department", "examinations"),
+}
+"""What of a passage answers a question about an aspect, where it is not the sentence of that aspect."""
+
 # Of the conditions, in the order of their digests, the first are asked about in the test part alone, the next in the
-# validation part; of the wordings of every question, the first are in these parts alone.
-HELD_OUT_CONDITIONS, HELD_OUT_WORDINGS = 25, 2
+# validation part.
+HELD_OUT_CONDITIONS = 25
 
 # Findings without complaints, which never appear in a vignette.
 SILENT_FINDINGS = ("无症状", "无感觉", "无明显不适", "体检发现")
@@ -138,34 +145,27 @@ def embedded_rows() -> Iterator[dict[str, str]]:
     Yields:
         Rows with the keys `id`, `question`, `answer` and `department`; no question occurs twice.
     """
-    return (row for _, row in _rows_with_parts())
+    return (row for _, row in embedded_rows_of_parts())
 
 
 def embedded_rows_of_parts() -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the part, `train`, `validation` or `test`, of every example that has one, and the example.
+    """Yield every example after its part: `train`, `validation` or `test`.
 
-    A test question is about a condition that no training example is about, in a wording that none has, so it cannot be
-    answered by repeating what is said elsewhere; the same holds for validation questions. Examples of which only one of
-    the two is held out are in no part.
+    A test question is about a condition that no training example is about, so no training answer contains what it asks
+    for; the same holds for validation questions. The form of its answer is that of others, which can be learnt.
     """
-    return ((part, row) for part, row in _rows_with_parts() if part is not None)
-
-
-def _rows_with_parts() -> Iterator[tuple[str | None, dict[str, str]]]:
-    rows: dict[str, tuple[str | None, str, str]] = {}
+    rows: dict[str, tuple[str, str, str]] = {}
     for condition_number, condition in enumerate(conditions()):
-        part = _parts_of_conditions().get(condition.name)
+        part = _parts_of_conditions().get(condition.name, "train")
         for aspect_number, aspect in enumerate(_phrasings()["questions"]):
             answer = _answer(condition, aspect, aspect_number)
-            for wording, question in _questions(condition, condition_number, aspect, aspect_number):
-                is_held_out = wording < HELD_OUT_WORDINGS
-                known = part if is_held_out else "train" if part is None else None
-                rows.setdefault(question, (known, answer, condition.department))
+            for question in _questions(condition, condition_number, aspect, aspect_number):
+                rows.setdefault(question, (part, answer, condition.department))
     # Ordered by digest, so that the first rows of the corpus are a representative sample without a random generator.
     for number, question in enumerate(sorted(rows, key=_digest)):
-        known, answer, department = rows[question]
+        part, answer, department = rows[question]
         row = {"id": f"embedded-{number:05d}", "question": question, "answer": answer, "department": department}
-        yield known, row
+        yield part, row
 
 
 def _digest(text: str) -> str:
@@ -196,8 +196,8 @@ def _answer(condition: Condition, aspect: str, aspect_number: int) -> str:
 
 def _questions(
     condition: Condition, condition_number: int, aspect: str, aspect_number: int
-) -> Iterator[tuple[int, str]]:
-    """Yield the questions about an aspect of a condition, each with the number of its wording."""
+) -> Iterator[str]:
+    """Yield the questions about an aspect of a condition."""
     templates = _phrasings()["questions"][aspect]
     count = QUESTIONS_PER_ASPECT.get(aspect, DEFAULT_QUESTIONS_PER_ASPECT)
     stride = len(templates) // count
@@ -216,7 +216,7 @@ def _questions(
             s2=second,
             s3=third,
         )
-        yield wording, question
+        yield question
 
 
 def _three_complaints(complaints: Sequence[str], turn: int) -> tuple[str, str, str]:
@@ -253,3 +253,34 @@ def pretraining_texts() -> Iterator[str]:
             start = (variant * 4 + number) % len(sentences)
             rotated = sentences[start:] + sentences[:start]
             yield "".join(rotated if variant % 2 == 0 else reversed(rotated))
+
+
+def pretraining_sentences() -> Iterator[str]:
+    """Yield every sentence of the passages on its own, in all its wordings.
+
+    In a passage the sentences before it help to guess one; alone, each has to be known from the condition's name.
+    """
+    for condition in conditions():
+        slots = condition.slots()
+        for templates in _phrasings()["passages"].values():
+            yield from (template.format(**slots) for template in templates)
+
+
+def pretraining_questions() -> Iterator[str]:
+    """Yield questions, each followed by what the passages say about it and a closing sentence, one text each.
+
+    From them a model learns what is asked for, not the form of an answer: no sentence is that of an answer, the closing
+    is one of the aspect's, and no held-out condition is among them.
+    """
+    passages, closings = _phrasings()["passages"], _phrasings()["closings"]
+    for number, condition in enumerate(conditions()):
+        if condition.name in _parts_of_conditions():
+            continue
+        slots = condition.slots()
+        for aspect_number, aspect in enumerate(_phrasings()["questions"]):
+            for question in _questions(condition, number, aspect, aspect_number):
+                # A choice that follows neither the aspect nor the department, as that of the answers does.
+                turn = int(_digest(question)[:8], 16)
+                about = [passages[each] for each in PASSAGES_OF_ASPECT.get(aspect, (aspect,))]
+                said = "".join(templates[turn % len(templates)] for templates in about).format(**slots)
+                yield f"{question}\n{said}{closings[aspect][turn // 3 % len(closings[aspect])]}"

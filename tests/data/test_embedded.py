@@ -113,8 +113,7 @@ def test_held_out_parts_share_no_answer_with_training(rows: list[dict[str, str]]
     parts: dict[str, list[dict[str, str]]] = {}
     for part, row in embedded.embedded_rows_of_parts():
         parts.setdefault(part, []).append(row)
-    assert {part: len(own) > 150 for part, own in parts.items()} == {"train": True, "validation": True, "test": True}
-    assert len(parts["train"]) > 3000
+    assert {part: len(own) for part, own in parts.items()} == {"train": 4235, "validation": 875, "test": 875}
     answers = {part: {row["answer"] for row in own} for part, own in parts.items()}
     assert not answers["train"] & (answers["validation"] | answers["test"])
     assert not answers["validation"] & answers["test"]
@@ -122,17 +121,24 @@ def test_held_out_parts_share_no_answer_with_training(rows: list[dict[str, str]]
     assert all(known[row["id"]] == row for own in parts.values() for row in own)
 
 
-def test_no_training_question_has_the_words_of_a_test_question() -> None:
-    """Without the names of conditions, since every wording is used for many."""
-    names = sorted((condition.name for condition in embedded.conditions()), key=len, reverse=True)
-
-    def frame(question: str) -> str:
-        return next((question.replace(name, "") for name in names if name in question), question)
-
-    frames: dict[str, set[str]] = {}
+def test_no_training_question_names_a_held_out_condition() -> None:
+    questions = {"train": "", "validation": "", "test": ""}
     for part, row in embedded.embedded_rows_of_parts():
-        frames.setdefault(part, set()).add(frame(row["question"]))
-    assert not frames["train"] & (frames["validation"] | frames["test"])
+        questions[part] += row["question"] + "\n"
+    names = [condition.name for condition in embedded.conditions()]
+    for part in ("validation", "test"):
+        own = [name for name in names if name in questions[part] and name not in questions["train"]]
+        assert len(own) == embedded.HELD_OUT_CONDITIONS
+
+
+def test_what_the_model_reads_before_training_holds_no_answer(rows: list[dict[str, str]]) -> None:
+    texts = [*embedded.pretraining_texts(), *embedded.pretraining_sentences()]
+    asked = list(embedded.pretraining_questions())
+    answers = {row["answer"] for row in rows}
+    held_out = {row["question"] for part, row in embedded.embedded_rows_of_parts() if part != "train"}
+    assert not answers & {*texts, *(text.split("\n")[1] for text in asked)}
+    assert len(asked) > 4000
+    assert not held_out & {text.split("\n")[0] for text in asked}
 
 
 def test_readme_disclaims() -> None:
