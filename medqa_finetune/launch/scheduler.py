@@ -12,7 +12,7 @@ from medqa_finetune.launch.exit_status import Attempt, ExitStatus, classify_exit
 from medqa_finetune.launch.gpus import Slot
 from medqa_finetune.launch.stage import ProgressRows, read_progress
 from medqa_finetune.launch.worker import CellProcess, cell_command
-from medqa_finetune.record.evaluations import CellDir, evaluation_parts
+from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.schema import Record
 
 if TYPE_CHECKING:
@@ -93,15 +93,15 @@ class Job:
         return [*self.overrides, "overwrite=false"] if resumes else list(self.overrides)
 
 
-def job_of(cell: "Cell", overrides: Sequence[str]) -> Job:
+def job_of(cell: "Cell", label: str, overrides: Sequence[str]) -> Job:
     """Return the job of a checked cell.
 
     Args:
         cell: A cell that has been checked and named.
+        label: Its short name among the cells of the matrix.
         overrides: Hydra overrides its process is started with.
     """
-    name = (*cell.config.run_name.split("__"), *evaluation_parts(cell.config.evaluation_name))
-    return Job(name, list(overrides), cell.folder, read_or_none(cell.folder))
+    return Job((label,), list(overrides), cell.folder, read_or_none(cell.folder))
 
 
 def label_jobs(jobs: Sequence[Job]) -> None:

@@ -72,7 +72,7 @@ def test_repeated_cells_run_once_with_a_message(tmp_path: Path, capsys: pytest.C
     cells = [cell("a", tmp_path), cell("b", tmp_path), cell("a", tmp_path, threads=2)]
     assert distinct_cells(cells) == cells[:2]
     (said,) = capsys.readouterr().err.splitlines()
-    assert "name=a threads=2" in said
+    assert "2 cells" in said
     assert distinct_cells([*cells, cell("b", tmp_path, threads=2)]) == cells[:2]
     assert len(capsys.readouterr().err.splitlines()) == 1
 
