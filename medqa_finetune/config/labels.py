@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from medqa_finetune.config.identity import identity_settings
+from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE, SEPARATOR, identity_settings
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.size_names import size_name
 from medqa_finetune.methods.registry import method_of
@@ -48,7 +48,7 @@ def labels_of(configs: Sequence[Config]) -> list[str]:
         for key, value in own.items():
             values.setdefault(key, set()).add(value)
     shown = [
-        " ".join([own[""], *(_said(key, value) for key, value in own.items() if key and len(values[key]) > 1)])
+        " ".join(filter(None, [own[""], *(_said(key, own[key]) for key in own if key and len(values[key]) > 1)]))
         for own in told
     ]
     names = [each.run_name or label for each, label in zip(configs, shown, strict=True)]
@@ -66,7 +66,11 @@ def _told(config: Config) -> dict[str, str]:
     if method.loads_model:
         told["model"] = config.model.title
     told["corpus"] = config.corpus.name
+    # Other settings of the evaluation than the default ones.
+    told["evaluation"] = "" if config.evaluation_name == DEFAULT_EVALUATION else config.evaluation_name
     for key, value in settings.items():
+        if key.startswith(f"{EVALUATE}."):
+            continue
         # Settings of a method's own make other cells where methods of one name differ.
         name = f"{config.method.name} {key}" if key.startswith("method.") else key
         told[name] = "+".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -76,6 +80,9 @@ def _told(config: Config) -> dict[str, str]:
 def _said(key: str, value: str) -> str:
     if key in ("model", "corpus"):
         return value
+    if key == "evaluation":
+        parts = (part.partition("=") for part in value.split(SEPARATOR) if value)
+        return " ".join(f"{setting_label(name)} {as_typed(text)}".strip() for name, _, text in parts)
     return f"{setting_label(key.rpartition(' ')[2])} {as_typed(value)}"
 
 

@@ -17,7 +17,7 @@ def method(settings: MethodConfig, config: Config = VALID) -> Config:
 
 def test_cells_are_called_by_what_tells_them_apart() -> None:
     rates = [changed(VALID, train__learning_rate=rate, train__max_length=160) for rate in (1e-4, 3e-4)]
-    assert labels_of([method(NONE), *rates]) == ["untuned base", "LoRA 20k lr 1e-4", "LoRA 20k lr 3e-4"]
+    assert labels_of([method(NONE, rates[0]), *rates]) == ["untuned base", "LoRA 20k lr 1e-4", "LoRA 20k lr 3e-4"]
 
 
 def test_settings_of_a_method_are_told_within_it() -> None:
@@ -27,8 +27,9 @@ def test_settings_of_a_method_are_told_within_it() -> None:
 
 
 def test_seeds_and_evaluations_are_cells_of_their_own() -> None:
-    cells = [changed(VALID, seed=1), changed(VALID, seed=2), changed(VALID, seed=2, evaluate__max_samples=9)]
-    assert len(set(labels_of(cells))) == 3
+    seeds = [dataclasses.replace(VALID, seed=seed, evaluation_name="default") for seed in (1, 2)]
+    cells = [*seeds, dataclasses.replace(seeds[1], evaluation_name="max_samples=9")]
+    assert labels_of(cells) == ["LoRA 20k seed 1", "LoRA 20k seed 2", "LoRA 20k max samples 9 seed 2"]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_two_evaluations_of_one_training_are_two_cells(tmp_path: Path, capsys: p
     ]
     assert distinct_cells([*cells, *alike]) == [*cells, alike[1]]
     assert len({each.run.path for each in cells}) == 1
-    assert capsys.readouterr().err.count("run once") == 1
+    assert "run once" in capsys.readouterr().err
 
 
 def test_two_runs_for_one_folder_are_refused(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def test_the_matrix_says_row_less_column(tmp_path: Path) -> None:
 def test_a_cell_without_the_score_has_no_row(tmp_path: Path) -> None:
     cells = group_of(tmp_path, *matrix()[:3]).cells
     found = analysis([cell.name for cell in cells[:2]]).comparisons
-    without = with_value(cells[2], "rougeL", math.nan)
+    (run,) = cells[2].runs
+    without = replace(cells[2], runs=(replace(run, values={**run.values, "rougeL": None}),))
     axes = drawn(significance_matrix([*cells[:2], without], score_info("rougeL"), found))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["untuned base", "LoRA 20k"]
 
@@ -155,9 +156,18 @@ def test_a_far_perplexity_leaves_the_lines_apart(tmp_path: Path, base: float, sc
 
 
 def test_marks_of_a_size_stay_at_their_size(tmp_path: Path) -> None:
-    rates = [f"{rate}e-4" for rate in range(1, 8)]
-    names = [(size, f"lora_{size}__train.learning_rate={rate}") for size in SIZES for rate in rates]
-    group = group_of(tmp_path, *(record("lora", size, name=name, identity=name) for size, name in names))
+    rates = [rate * 1e-4 for rate in range(1, 8)]
+    records = [
+        record(
+            "lora",
+            size,
+            name=f"lora_{size}__train.learning_rate={rate}",
+            config=record("lora", size).config | {"train": {"learning_rate": rate}},
+        )
+        for size in SIZES
+        for rate in rates
+    ]
+    group = group_of(tmp_path, *records)
     given = chart_input(group, group.cells, analysis([cell.name for cell in group.cells]))
     axes = drawn(score_against_size(given, score_info("rougeL")))
     lines = [np.asarray(line.get_xdata()) for line in axes.get_lines() if len(line.get_xdata()) == len(SIZES)]
