@@ -90,8 +90,8 @@ def _draw(axes: Axes, given: ChartInput, score: ScoreInfo, fits: Sequence[Fit]) 
     axes.xaxis.set_major_locator(FixedLocator([float(size) for size in ticks_of(sizes)]))
     axes.xaxis.set_major_formatter(lambda value, _: size_tick(round(value)))
     axes.xaxis.set_minor_locator(NullLocator())
-    values = [cell.mean(score.name) for cell in known]
-    if score.per_tokenizer and min(values) > 0 and max(values) / min(values) >= LOGARITHMIC:
+    means = [cell.mean(score.name) for cell in known]
+    if score.per_tokenizer and min(means) > 0 and max(means) / min(means) >= LOGARITHMIC:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_minor_locator(NullLocator())

@@ -156,23 +156,20 @@ def test_a_far_perplexity_leaves_the_lines_apart(tmp_path: Path, base: float, sc
 
 
 def test_marks_of_a_size_stay_at_their_size(tmp_path: Path) -> None:
-    rates = [rate * 1e-4 for rate in range(1, 8)]
-    records = [
-        record(
-            "lora",
-            size,
-            name=f"lora_{size}__train.learning_rate={rate}",
-            config=record("lora", size).config | {"train": {"learning_rate": rate}},
-        )
-        for size in SIZES
-        for rate in rates
-    ]
+    records = []
+    for rate in range(1, 8):
+        for size in SIZES:
+            name = f"lora_{size}__train.learning_rate={rate}"
+            config = record("lora", size).config | {"train": {"learning_rate": float(rate)}}
+            records.append(record("lora", size, name=name, identity=name, config=config))
     group = group_of(tmp_path, *records)
     given = chart_input(group, group.cells, analysis([cell.name for cell in group.cells]))
-    axes = drawn(score_against_size(given, score_info("rougeL")))
-    lines = [np.asarray(line.get_xdata()) for line in axes.get_lines() if len(line.get_xdata()) == len(SIZES)]
-    assert len(lines) == len(rates)
-    assert all(np.abs(line / [*SIZES.values()] - 1).max() < 0.08 for line in lines)
+    found = [
+        np.asarray(line.get_xdata()) for line in drawn(score_against_size(given, score_info("rougeL"))).get_lines()
+    ]
+    lines = [at for at in found if len(at) == len(SIZES)]
+    assert len(lines) == 7
+    assert all(np.abs(at / [*SIZES.values()] - 1).max() < 0.08 for at in lines)
 
 
 def test_the_chosen_mark_of_a_sweep_is_explained(tmp_path: Path) -> None:
