@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 
 from medqa_finetune.config import compose as composing
 from medqa_finetune.config.compose import to_config
-from medqa_finetune.config.explain import dotted_keys, explain, hint_of, schema_node
+from medqa_finetune.config.explain import explain, hint_of, schema_keys
 from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.errors import NO_VALUE, ConfigError, Fault
 from tests.config.builders import VALID, compose, leaf_keys
@@ -230,5 +230,5 @@ def test_key_types_come_from_the_schema(key: str, hint: Any) -> None:
     assert hint_of(key) == hint
 
 
-def test_dotted_keys_are_the_leaves_of_the_schema() -> None:
-    assert dotted_keys(schema_node()) == leaf_keys(VALID)
+def test_schema_keys_are_the_leaves_of_a_configuration() -> None:
+    assert list(schema_keys()) == leaf_keys(VALID)
