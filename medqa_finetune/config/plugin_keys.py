@@ -1,7 +1,7 @@
 """Settings of our launcher and sweepers, which Hydra's errors do not name."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from medqa_finetune.compat.hydra import Argument
 from medqa_finetune.config.groups import conf_folder
@@ -9,7 +9,7 @@ from medqa_finetune.errors import NO_VALUE, Fault
 
 LAUNCHER, SWEEPER = "hydra/launcher", "hydra/sweeper"
 # Ours are the first; `tests/launch/test_launcher.py` compares the keys with their dataclasses.
-KEYS = {
+KEYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     LAUNCHER: {"local": ("max_parallel", "gpus_per_cell", "retries", "grace_seconds")},
     SWEEPER: {"matrix": ("params",), "tuning": ("space", "n_trials", "n_jobs", "sampler", "seed", "params")},
 }

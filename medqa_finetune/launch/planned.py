@@ -68,10 +68,11 @@ def planned_cell(composed: DictConfig) -> "Cell | None":
 
         from medqa_finetune.cell import Cell
 
-        cell = TypeAdapter(Cell).validate_python(json.loads(Path(path).read_bytes()))
-    else:
-        names = str(composed.get("run_name", "")), str(composed.get("evaluation_name", ""))
-        cell = _planned.get({}).get(names)
+        given = TypeAdapter(Cell).validate_python(json.loads(Path(path).read_bytes()))
+        _check_files(given)
+        return given
+    names = str(composed.get("run_name", "")), str(composed.get("evaluation_name", ""))
+    cell = _planned.get({}).get(names)
     if cell is not None:
         _check_files(cell)
     return cell

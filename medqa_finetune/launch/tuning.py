@@ -301,7 +301,8 @@ def _end(trial: Trial, outcome: Any) -> None:
         trial.status, trial.value = "done", outcome
         return
     trial.status = "failed"
-    trial.reason = brief(" ".join(str(outcome).split()).removeprefix("failed: ")) if outcome is not None else "it has no validation loss"
+    said = " ".join(str(outcome).split()).removeprefix("failed: ")
+    trial.reason = brief(said) if outcome is not None else "it has no validation loss"
 
 
 def _say(study: Study, command: Sequence[str]) -> None:

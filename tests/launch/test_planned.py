@@ -35,8 +35,7 @@ def test_child_of_launcher_gets_its_cell(cell: Cell) -> None:
     code = f"import os; print(open(os.environ[{PLANNED_VARIABLE!r}]).read())"
     process = CellProcess([sys.executable, "-c", code], {}, cell)
     process._process.wait()
-    code, lines = process.end()
-    assert (code, lines) == (0, [as_text(cell)])
+    assert process.end() == (0, [as_text(cell)])
 
 
 def test_cell_comes_out_as_it_went_in(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
