@@ -12,6 +12,8 @@ from statistics import fmean, stdev
 
 from medqa_finetune.report.runs import Cell
 
+# Values of a setting from which on its lowest loss at the smallest or largest says something: of two, one always is.
+FEWEST_VALUES = 3
 # Settings that may be chosen. A sequence length changes what the validation loss is taken on.
 CHOSEN_BELOW = ("method.", "train.")
 NOT_CHOSEN = ("train.max_length", "train.micro_batch", "train.gradient_checkpointing")
@@ -135,7 +137,7 @@ def _edge(keys: Sequence[str], tries: Sequence[Try], best: Try) -> str | None:
     for place, key in enumerate(keys):
         values = [value for each in tries if is_number(value := each.values[place])]
         own = best.values[place]
-        if is_number(own) and len(set(values)) > 1 and own in (min(values), max(values)):  # type: ignore[type-var]
+        if is_number(own) and len(set(values)) >= FEWEST_VALUES and own in (min(values), max(values)):  # type: ignore[type-var]
             return key
     return None
 

@@ -47,8 +47,13 @@ def test_seeds_are_averaged_before_the_choice(tmp_path: Path) -> None:
 
 
 def test_a_choice_at_the_end_of_a_sweep_says_so(tmp_path: Path) -> None:
-    (choice,) = choose(cells(tmp_path, tried(1e-4, 2.0), tried(3e-4, 1.5))).choices
+    (choice,) = choose(cells(tmp_path, tried(1e-4, 2.0), tried(3e-4, 1.5), tried(9e-4, 1.4))).choices
     assert choice.edge == RATE
+
+
+def test_of_two_values_one_is_always_at_the_end(tmp_path: Path) -> None:
+    (choice,) = choose(cells(tmp_path, tried(1e-4, 2.0), tried(3e-4, 1.5))).choices
+    assert choice.edge is None
 
 
 def test_without_a_validation_loss_nothing_is_chosen(tmp_path: Path) -> None:
