@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from medqa_finetune.planning.plan_cells import Plan
 
 HOUR = 3600.0
+# Cells named when all together take too long.
+DEAREST = 5
 # The rest of 88 columns.
 NAME_WIDTH = 24
 
@@ -116,6 +118,7 @@ def plan(arguments: list[str]) -> int:
     if line.only_shows:
         return EXIT_DONE
     # Imported late, so that --help is fast.
+    from medqa_finetune.config.labels import labels_of
     from medqa_finetune.planning.evaluations import answered_by_transformers, notes_on
     from medqa_finetune.planning.plan_cells import make_plan
 
@@ -128,6 +131,8 @@ def plan(arguments: list[str]) -> int:
         found = make_plan(asked, Path(folder), probe=options.probe, gpu=options.gpu)
     of_cells = zip(configs, found.forecasts, found.batches, strict=True)
     rows = [row(config, forecast, options, batches) for config, forecast, batches in of_cells]
+    for each, label in zip(rows, labels_of(configs), strict=True):
+        each["label"] = label
     for place, earlier in found.trained_by.items():
         rows[place]["trained_by"] = rows[earlier]["name"]
     content = as_object(rows, found, options)
@@ -198,6 +203,7 @@ class CellRow(TypedDict):
     """One cell in a plan; times in seconds.
 
     Attributes:
+        label: Its short name among the cells of the plan.
         price: Rounded to cents; None where no price per hour is given.
         trained_by: Name of the cell whose training it evaluates; None for its own.
         batches: Micro-batch and gradient checkpointing, and why (`planning/batches.py`).
@@ -213,6 +219,7 @@ class CellRow(TypedDict):
     """
 
     name: str
+    label: str
     seconds: float
     start_seconds: float
     train_seconds: float
@@ -262,6 +269,7 @@ def row(config: "Config", forecast: "Forecast", options: PlanOptions, batches: "
 
     return {
         "name": name_of(config),
+        "label": name_of(config),
         "seconds": round(forecast.seconds, 1),
         "start_seconds": round(forecast.start, 1),
         "train_seconds": round(forecast.train, 1),
@@ -321,9 +329,12 @@ def _matrix_rates(found: "Plan") -> dict[str, float]:
 def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str:
     """Return a table with a row per cell and their sum, and notes on how the figures were obtained."""
     from medqa_finetune.planning.batches import describe_batches
+    from medqa_finetune.planning.card_fit import describe_fit
     from medqa_finetune.planning.examples import describe_cut, describe_validations
 
     whole = _totals(rows, options)
+    labels = {each["name"]: each["label"] for each in rows}
+    rows = [_with_labels(each, labels) for each in rows]
     header = ["cell", "time", "training", "validation", "evaluation", "memory", "disk"]
     cells = [
         [
@@ -357,8 +368,8 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
         [
             aligned_table(header, [*cells, sums], left=["cell"]),
             "",
-            *_basis(found),
-            *_fits(rows, found),
+            *_basis(found, labels),
+            *describe_fit(rows, found),
             *describe_batches(rows),
             *once,
             *describe_validations(rows),
@@ -367,32 +378,17 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
     )
 
 
-def _fits(rows: Sequence[CellRow], found: "Plan") -> list[str]:
-    """Return which cells need more memory than the card has, what decides their time, and how good the figures are."""
-    if found.workload.gpu is None:
-        return []
-    machine = found.workload.machine
-    large = [each for each in rows if each["fits"] is False]
-    room, names = in_units(machine.memory_bytes), ", ".join(each["name"] for each in large)
-    choices = {(each["batches"]["micro_batch"], each["batches"]["gradient_checkpointing"]) for each in large}
-    smaller = "" if choices <= {(1, True)} else "train.micro_batch=1, train.gradient_checkpointing=true, "
-    said = [
-        f"Do not fit into the {room} of the {machine.name}: {names}. Less is needed with {smaller}method=qlora or a "
-        "shorter train.max_length."
-        if large
-        else f"All fit into the {room} of the {machine.name}."
-    ]
-    limits = {str(each["training_limit"]): each["training_utilization"] for each in rows if each["training_limit"]}
-    if limits:
-        words = {"products": "matrix products", "memory": "memory traffic", "launches": "launching kernels"}
-        parts = " or ".join(words[name] for name in limits)
-        shares = [each["training_utilization"] or 0.0 for each in rows if each["training_limit"]]
-        span = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (min(shares), max(shares))))
-        said.append(f"Training is limited by {parts}; {span} of the data sheet's rate.")
-    return said
+def _with_labels(each: CellRow, labels: Mapping[str, str]) -> CellRow:
+    """Return a row in which every cell of the plan is called by its short name."""
+    batches = {
+        key: labels.get(str(value), value) if key in ("decided_by", "taken_from") else value
+        for key, value in each["batches"].items()
+    }
+    return {**each, "name": each["label"], "batches": batches}
 
 
-def _basis(found: "Plan") -> list[str]:
+def _basis(found: "Plan", labels: Mapping[str, str]) -> list[str]:
+    """Return what the figures are based on; `labels` are the short names of cells."""
     from medqa_finetune.planning.cost_model import EFFICIENCY
 
     machine = found.workload.machine
@@ -403,7 +399,8 @@ def _basis(found: "Plan") -> list[str]:
     ]
     if found.without_model:
         lines.append(
-            f"Not trained, answers are looked up: {', '.join(found.without_model)}; measured here on a few questions."
+            "Not trained, answers are looked up: "
+            f"{', '.join(labels.get(name, name) for name in found.without_model)}; measured here on a few questions."
         )
     if len(found.without_model) == len(found.forecasts):
         return lines
@@ -428,7 +425,9 @@ def excess_faults(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) 
     faults = [*found.workload.disk_faults]
     hours = sum(each["seconds"] for each in rows) / HOUR
     if options.budget_hours is not None and hours > options.budget_hours:
-        dearest = ", ".join(f"{each['name']} {_time(each['seconds'])}" for each in rows)
+        by_time = sorted(rows, key=lambda each: each["seconds"], reverse=True)[:DEAREST]
+        dearest = ", ".join(f"{each['label']} {_time(each['seconds'])}" for each in by_time)
+        dearest += f" and {len(rows) - DEAREST} less" if len(rows) > DEAREST else ""
         problem = f"{len(rows)} cell{'s' * (len(rows) > 1)} would take {hours:.3g} hours ({dearest})"
         hint = "Ask for fewer or smaller cells, or a larger budget."
         faults.append(

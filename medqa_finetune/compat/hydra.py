@@ -6,11 +6,13 @@ What Hydra's example plugins use counts as public and is used directly:
 """
 
 import copy
+import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -74,6 +82,11 @@ def unreadable_argument(error: Exception) -> str | None:
 def is_composition_error(error: Exception) -> bool:
     """Return whether Hydra refused a composition; the error has no field for the argument at fault."""
     return isinstance(error, ConfigCompositionException)
+
+
+def is_refused_plugin(error: Exception) -> bool:
+    """Return whether a launcher or sweeper does not take its settings; the error has no field for which of them."""
+    return isinstance(error, InstantiationException) and isinstance(error.__cause__, TypeError)
 
 
 def words_of(error: Exception) -> str:
@@ -205,13 +218,19 @@ def _read_file(name: str, folders: Sequence[Path]) -> ConfigFile | None:
         return None
     values, error = None, None
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        values = copy.deepcopy(_read_values(path.read_text(encoding="utf-8")))
     except Exception as raised:  # any error is kept, to be explained
         error = raised
         with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
     group = name.rpartition("/")[0]
     return ConfigFile(name, path, _package(path, group), values, tuple(_defaults(values, group)), error)
+
+
+@lru_cache(maxsize=256)
+def _read_values(text: str) -> Any:
+    """Return the values of a file with this content; the cells of a matrix choose the same few files."""
+    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
 
 
 def _package(path: Path, group: str) -> str:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from medqa_finetune.compat.hydra import read_arguments
 from medqa_finetune.config.command_line import quoted
 from medqa_finetune.config.compose import CONFIG_NAME, SEARCH_PATH, register_schema
-from medqa_finetune.config.explain import SECTIONS, dotted_keys, schema_node, unknown_setting
+from medqa_finetune.config.explain import SECTIONS, schema_keys, unknown_setting
 from medqa_finetune.config.flags import CommandLine
 from medqa_finetune.config.groups import conf_folder, yaml_fault
 from medqa_finetune.config.identity import EVALUATE, NOT_IDENTITY, as_meant, flatten
@@ -28,6 +28,8 @@ from medqa_finetune.launch.launcher import quote_override, register_plugins
 from medqa_finetune.record.run_dir import RECORD_NAME
 
 PATH, NAME, FOLDER = "--config-path", "--config-name", "--config-dir"
+# What a folder of a primary file is.
+PRIMARY_FOLDER = f"Give the folder of your config.yaml; groups of your own alone: {FOLDER} DIR."
 # What a record adds to the settings; it follows from them and from files.
 DERIVED = (
     "data.effective_train_size",
@@ -76,7 +78,7 @@ def _with_absolute_path(line: CommandLine) -> CommandLine:
         return line
     path = Path(folder.removeprefix("file://")).expanduser().absolute()
     if not path.is_dir():
-        raise ConfigError(Fault("file-missing", "no such folder", key=PATH, got=folder))
+        raise ConfigError(Fault("file-missing", "no such folder", key=PATH, got=folder, hint=PRIMARY_FOLDER))
     return dataclasses.replace(line, flags={**line.flags, PATH: str(path)})
 
 
@@ -137,7 +139,7 @@ def _overrides(path: Path, values: Mapping[str, Any], line: CommandLine) -> list
 def _settings(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the file's settings by dotted key, with the meaning they had when it was written."""
     flat = flatten({key: value for key, value in values.items() if key != "hydra"})
-    known = {*dotted_keys(schema_node()), *DERIVED}
+    known = {*schema_keys(), *DERIVED}
     unknown = [key for key in flat if key not in known and not (key in SECTIONS and isinstance(flat[key], str))]
     if unknown:
         raise ConfigError(*(unknown_setting(key).but(file=str(path)) for key in unknown))

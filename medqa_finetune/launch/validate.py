@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medqa_finetune.cell import Cell
+from medqa_finetune.config.labels import labels_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, Fault, RunError, distinct, noting
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
@@ -69,7 +70,7 @@ def distinct_cells(cells: Sequence[Cell]) -> list[Cell]:
     """
     trainings: dict[Path, Cell] = {}
     kept: dict[Path, Cell] = {}
-    repeated: list[str] = []
+    repeated: dict[Path, list[Cell]] = {}
     for cell in cells:
         first = trainings.setdefault(cell.run.path, cell)
         if first.identity != cell.identity:
@@ -79,14 +80,28 @@ def distinct_cells(cells: Sequence[Cell]) -> list[Cell]:
             continue
         if first.evaluation_identity != cell.evaluation_identity:
             raise _two_in_one(cell.evaluation.path, first, cell)
-        repeated.append(f"{' '.join(cell.overrides)} is the same run as {first.config.run_name}")
+        repeated.setdefault(cell.evaluation.path, []).append(cell)
     typed = dict.fromkeys(filter(None, (scaled_size(cell.config, cell.overrides) for cell in cells)))
     for text in typed:
         print(translated(text, Kind.SAID), file=sys.stderr)
     if repeated:
-        others = f" (and so {len(repeated) - 1} more of the sweep)" if len(repeated) > 1 else ""
-        print(f"{repeated[0]}: run once{others}", file=sys.stderr)
+        labels = dict(zip(kept, labels_of([cell.config for cell in kept.values()]), strict=True))
+        alike: dict[str, list[str]] = {}
+        for path, others in repeated.items():
+            alike.setdefault(_run_once(kept[path], others), []).append(labels[path])
+        for said, names in alike.items():
+            print(f"{', '.join(names)}: {said}", file=sys.stderr)
     return list(kept.values())
+
+
+def _run_once(first: Cell, others: Sequence[Cell]) -> str:
+    """Return how many cells of a sweep are one, and the settings without effect on it."""
+    values: dict[str, set[str]] = {}
+    for cell in (first, *others):
+        for key, _, value in (each.partition("=") for each in cell.overrides):
+            values.setdefault(key.lstrip("+"), set()).add(value)
+    keys = " or ".join(key for key, own in values.items() if len(own) > 1)
+    return f"{1 + len(others)} cells of the sweep are one, run once" + (f"; no {keys} changes it" if keys else "")
 
 
 def scaled_size(config: Config, overrides: Sequence[str]) -> str | None:

@@ -8,6 +8,7 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model.auto_batch import is_auto
 from medqa_finetune.model.auto_matrix import Resolved
+from medqa_finetune.planning.examples import listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ def describe_batches(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for each, cells in chosen.items():
         again = str(each.gradient_checkpointing).lower()
         values = f"train.micro_batch={each.micro_batch} train.gradient_checkpointing={again}"
-        those = ", ".join(cells) if len(chosen) > 1 else "all that train"
+        those = listed(cells, rows) if len(chosen) > 1 else "all that train"
         if each.taken_from is not None:
             basis = f"as in {each.taken_from}, with which they are compared"
         elif too_large.intersection((*cells, each.decided_by)):

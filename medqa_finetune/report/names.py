@@ -59,9 +59,9 @@ class GroupNames:
             f"{run.values.get('label') or run.name} ({run.values['status']})" for run in self.runs if not run.done
         ]
         if self.incomplete:
-            lines.append("× marks a cell that is missing" + (f": {_some(waiting)}." if waiting else "."))
+            lines.append("× marks a cell that is missing" + (f": {some(waiting)}." if waiting else "."))
         if self.left_out:
-            lines.append(f"Not shown, because test set or signature differs: {_some(self.left_out)}.")
+            lines.append(f"Not shown, because test set or signature differs: {some(self.left_out)}.")
         return " ".join(lines)
 
     @property
@@ -79,7 +79,8 @@ class GroupNames:
         return [run for run in self.runs if run.done]
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(plain(name) for name in names[:NAMES_SHOWN]) + more
 

@@ -13,6 +13,7 @@ DRAWN = {
     "untuned base": "未微调基座",
     "retrieval": "检索基线",
     "not measured": "未测量",
+    "chosen by validation loss": "按验证损失选出",
     "no run is done": "没有完成的运行",
     "on the front": "在前沿上",
     "behind it": "不在前沿上",
@@ -280,8 +281,8 @@ SENTENCES = {
     "column.answers": "回答/秒",
     # Titles and captions of charts.
     "chart.heat": "{score}：按方法与数据量",
-    "chart.heat.caption": "各随机种子的均值，{colour}（{better}）。方括号为置信区间。短横表示该格没有此得分。"
-    "基线为灰色，配色只看训练过的格。",
+    "chart.heat.caption": "各随机种子的均值，{colour}（{better}）。方括号为置信区间。短横表示该格没有此得分。",
+    "chart.heat.baselines": "基线为灰色，配色只看训练过的格。",
     "chart.heat.better": "越亮越好",
     "chart.heat.higher": "越亮越高",
     "chart.size": "{score} 随数据量的变化",

@@ -23,6 +23,7 @@ from matplotlib.text import Text as Drawing
 
 from medqa_finetune.compat.fonts import fonts
 from medqa_finetune.compat.pictures import PICTURES, picture
+from medqa_finetune.config.labels import with_size
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.base import INK, STYLE, ChartInput, Style, chart_input
@@ -193,7 +194,7 @@ def _bars(group: Group, given: ChartInput) -> list[Bar]:
         for size in group.sizes:
             colour = given.palette[entry]
             known = cells.get((entry, size), [])
-            absent = [Bar(f"{entry} {size_word(size)}", colour, None)]
+            absent = [Bar(with_size(entry, size_word(size)), colour, None)]
             bars += [Bar(cell.label, colour, cell) for cell in known] or absent
     return bars
 

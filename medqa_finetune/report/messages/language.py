@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from medqa_finetune.config.labels import setting_label
 from medqa_finetune.evaluation.metrics.base import ScoreWords
-from medqa_finetune.report.labels import setting_label
 from medqa_finetune.report.scores import score_info
 
 NAMES_SHOWN = 6

@@ -8,13 +8,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from medqa_finetune.config.labels import with_size
 from medqa_finetune.evaluation.metrics.base import Prominence, ScoreInfo
 from medqa_finetune.log import visible
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.numbers import Formatter, amount
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages import score_title
-from medqa_finetune.report.names import size_tick, size_word
+from medqa_finetune.report.names import size_tick, size_word, some
 from medqa_finetune.report.runs import HOUR, Cell
 from medqa_finetune.report.scores import in_order, score_columns
 from medqa_finetune.report.stats.intervals import CellScore, Finding
@@ -198,7 +199,8 @@ def _notes(group: Group, columns: Sequence[Sequence[Figure]], analysis: Analysis
     if any(figure.text == NOTHING for figure in figures):
         yield f"{NOTHING}: not measured."
     if group.missing:
-        yield f"Not done, hence not listed: {', '.join(f'{entry} {size_word(size)}' for entry, size in group.missing)}."
+        missing = some([with_size(entry, size_word(size)) for entry, size in group.missing])
+        yield f"Not done, hence not listed: {missing}."
 
 
 def tables_as_markdown(tables: Sequence[PaperTable]) -> str:
