@@ -22,7 +22,11 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from medqa_finetune.data.embedded import (
-    embedded_rows, embedded_sha256, pretraining_questions, pretraining_sentences, pretraining_texts,
+    embedded_rows,
+    embedded_sha256,
+    pretraining_questions,
+    pretraining_sentences,
+    pretraining_texts,
 )
 
 DEFAULT_OUT = Path(__file__).resolve().parents[1] / "medqa_finetune" / "model" / "tiny"

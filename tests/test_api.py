@@ -249,12 +249,12 @@ def test_a_corpus_and_a_model_may_be_named(tmp_path: Path) -> None:
 
     choices = {
         "model": choose_model("tiny", None, tmp_path),
-        "corpus": choose_corpus("embedded", tmp_path),
+        "corpus": choose_corpus("embedded_held_out", tmp_path),
         "method": choose_method("qlora"),
     }
     settings = {"outputs": str(tmp_path), "profile": "demo", "data": "20k", "seed": 3, "train": {"epochs": 1.0}}
     config = compose_cell(choices, settings).config
-    assert (config.train_size, config.test_size, config.train.batch_size, config.train.epochs) == (200, 100, 8, 1.0)
+    assert (config.train_size, config.test_size, config.train.batch_size, config.train.epochs) == (200, 200, 8, 1.0)
     assert (config.method.quantization, config.seed) == ("nf4", 3)
     assert config.run_name == "qlora_n200__seed=3__train.epochs=1.0"
 

@@ -30,6 +30,8 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 # What a distribution brings with it in one exact version, and documents.
 PARTS = {"pydantic_core": "pydantic"}
+# Of the extra `dev`: `scripts/mutate.py` runs the tests.
+OF_DEVELOPERS = {"pytest"}
 # Peers that `scripts/benchmark.py` measures, each in an environment of its own.
 PEERS = {"trl", "llamafactory"}
 OURS = {"medqa_finetune", "scripts", "tests"}
@@ -57,7 +59,7 @@ def imported() -> dict[str, str]:
         package: path
         for folder in ("scripts", "medqa_finetune")
         for package, path in imports(folder)
-        if package not in sys.stdlib_module_names and package not in OURS | PEERS
+        if package not in sys.stdlib_module_names and package not in OURS | PEERS | OF_DEVELOPERS
     }
 
 

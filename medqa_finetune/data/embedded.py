@@ -194,9 +194,7 @@ def _answer(condition: Condition, aspect: str, aspect_number: int) -> str:
     return template.format(**condition.slots(), closing=closing)
 
 
-def _questions(
-    condition: Condition, condition_number: int, aspect: str, aspect_number: int
-) -> Iterator[str]:
+def _questions(condition: Condition, condition_number: int, aspect: str, aspect_number: int) -> Iterator[str]:
     """Yield the questions about an aspect of a condition."""
     templates = _phrasings()["questions"][aspect]
     count = QUESTIONS_PER_ASPECT.get(aspect, DEFAULT_QUESTIONS_PER_ASPECT)

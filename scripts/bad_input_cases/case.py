@@ -23,8 +23,8 @@ PROGRAMS = {
 }
 # An experiment of seconds if it is accepted: 2 training examples, 1 test question, 2 predicted tokens.
 BRIEF = (
-    "profile=demo", "tracker=none", "threads=1", "data.scale=0.0001", "data.near_duplicate_threshold=1.0",
-    "train.max_steps=1", "evaluate.max_new_tokens=2",
+    "profile=demo", "tracker=none", "threads=1", "data.scale=0.0001", "data.test_size=10000",
+    "data.near_duplicate_threshold=1.0", "train.max_steps=1", "evaluate.max_new_tokens=2",
 )  # fmt: skip
 LORA = (*BRIEF, "method=lora", "data=20k")
 # Settings of training have no effect with the untuned base.

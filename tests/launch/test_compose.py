@@ -52,7 +52,7 @@ def name(*overrides: str) -> str:
 
 def test_matrix_cell_is_named_by_method_and_data(model: Path) -> None:
     assert name("method=qlora", "data=50k", "profile=demo", "model=qwen2.5-0.5b", f"model.path={model}") == (
-        "qlora_n500__model=qwen2.5-0.5b"
+        "qlora_n500__model=qwen2.5-0.5b__corpus=embedded"
     )
 
 
@@ -129,7 +129,7 @@ def test_defaults_of_every_method_are_not_spelt_out(method: str, model: Path) ->
 
 
 def test_values_of_a_profile_are_not_spelt_out(model: Path) -> None:
-    assert name("profile=demo", "model=local", f"model.path={model}").count("__") == 1
+    assert name("profile=demo", "model=local", f"model.path={model}", "corpus=embedded_held_out").count("__") == 1
 
 
 def test_a_changed_value_of_a_profile_is(model: Path) -> None:

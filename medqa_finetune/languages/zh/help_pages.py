@@ -46,6 +46,9 @@ TEXTS = {
         "if needed"
     ): ("自己的带表头的 CSV 或 TSV：corpus.path=文件，列为 question 和 answer，必要时加 corpus.encoding=gb18030"),
     "The corpus that ships with the package: no download, our own text": "随软件包提供的语料：无需下载，文本为自编",
+    "The corpus that ships with the package; its test questions ask about conditions no training example is about": (
+        "随软件包提供的语料；测试题所问的疾病不出现在任何训练样本中"
+    ),
     "Huatuo26M-Lite, the default: 178k medical questions with rewritten answers (FreedomIntelligence, Hugging Face)": (
         "Huatuo26M-Lite，默认语料：17.8 万个医疗问题，回答经过改写（FreedomIntelligence，Hugging Face）"
     ),
