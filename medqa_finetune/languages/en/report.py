@@ -88,6 +88,7 @@ SENTENCES = {
     "SizeAnswer.between": "{second} − {first}: {amount}, {finding}.",
     "SizeAnswer.not_comparable": "{second} − {first}: not comparable.",
     "SizeAnswer.over": "{score} over the {base}: {gains}.",
+    "SizeAnswer.over_retrieval": "{score} over {base}: {gains}.",
     "SizeAnswer.uncorrected": "no difference shown after the correction for many pairs",
     "SizeAnswer.gain": "{cell} {amount}",
     "SizeAnswer.unsure": "{amount} ({finding})",
