@@ -12,6 +12,7 @@ from medqa_finetune.config.command_options import Options, describe, option, par
 from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.ranges import above_zero
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
+from medqa_finetune.languages.translate import say
 from medqa_finetune.memory import in_units
 from medqa_finetune.model.cards import CARDS
 from medqa_finetune.record.files import existing_part
@@ -324,7 +325,9 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
     from medqa_finetune.planning.examples import describe_cut, describe_validations
 
     whole = _totals(rows, options)
-    header = ["cell", "time", "training", "validation", "evaluation", "memory", "disk"]
+    header = [
+        *(say("cell"), say("time"), say("training"), say("validation"), say("evaluation"), say("memory"), say("disk"))
+    ]
     cells = [
         [
             name,
@@ -338,7 +341,7 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
         for each, name in zip(rows, short_names([each["name"] for each in rows], NAME_WIDTH), strict=True)
     ]
     sums = [
-        "sum",
+        say("sum"),
         _time(whole["hours"] * HOUR),
         _time(sum(each["train_seconds"] for each in rows)),
         _time(sum(each["validation_seconds"] for each in rows)),
@@ -347,15 +350,20 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
         in_units(whole["disk_bytes"]),
     ]
     if options.price_per_hour is not None:
-        header.append("price")
+        header.append(say("price"))
         for line, price in zip([*cells, sums], [*(each["price"] for each in rows), whole["price"]], strict=True):
             line.append(f"{price:.2f}")
     shared = sum(each["trained_by"] is not None for each in rows)
-    verb = "cells evaluate" if shared > 1 else "cell evaluates"
-    once = [f"{shared} {verb} what an earlier one trains; the training is counted there."] if shared else []
+    evaluated = say(
+        "{count} cells evaluate what an earlier one trains; the training is counted there."
+        if shared > 1
+        else "{count} cell evaluates what an earlier one trains; the training is counted there.",
+        count=shared,
+    )
+    once = [evaluated] if shared else []
     return "\n".join(
         [
-            aligned_table(header, [*cells, sums], left=["cell"]),
+            aligned_table(header, [*cells, sums], left=header[:1]),
             "",
             *_basis(found),
             *_fits(rows, found),
@@ -377,18 +385,28 @@ def _fits(rows: Sequence[CellRow], found: "Plan") -> list[str]:
     choices = {(each["batches"]["micro_batch"], each["batches"]["gradient_checkpointing"]) for each in large}
     smaller = "" if choices <= {(1, True)} else "train.micro_batch=1, train.gradient_checkpointing=true, "
     said = [
-        f"Do not fit into the {room} of the {machine.name}: {names}. Less is needed with {smaller}method=qlora or a "
-        "shorter train.max_length."
+        say(
+            "Do not fit into the {room} of the {machine}: {names}. Less is needed with {settings} or a shorter "
+            "train.max_length.",
+            room=room,
+            machine=machine.name,
+            names=names,
+            settings=f"{smaller}method=qlora",
+        )
         if large
-        else f"All fit into the {room} of the {machine.name}."
+        else say("All fit into the {room} of the {machine}.", room=room, machine=machine.name)
     ]
     limits = {str(each["training_limit"]): each["training_utilization"] for each in rows if each["training_limit"]}
     if limits:
-        words = {"products": "matrix products", "memory": "memory traffic", "launches": "launching kernels"}
-        parts = " or ".join(words[name] for name in limits)
+        words = {
+            "products": say("matrix products"),
+            "memory": say("memory traffic"),
+            "launches": say("launching kernels"),
+        }
+        parts = say(" or ").join(words[name] for name in limits)
         shares = [each["training_utilization"] or 0.0 for each in rows if each["training_limit"]]
-        span = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (min(shares), max(shares))))
-        said.append(f"Training is limited by {parts}; {span} of the data sheet's rate.")
+        span = say(" to ").join(dict.fromkeys(f"{share:.0%}" for share in (min(shares), max(shares))))
+        said.append(say("Training is limited by {parts}; {span} of the data sheet's rate.", parts=parts, span=span))
     return said
 
 
@@ -397,26 +415,38 @@ def _basis(found: "Plan") -> list[str]:
 
     machine = found.workload.machine
     speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in _matrix_rates(found).items())
-    kind = "GPU memory" if machine.type == "cuda" else "resident memory"
     lines = [
-        f"{machine.name}{': ' if speed else ''}{speed}; memory is the peak of {kind}; disk is the most a cell may take."
+        say(
+            "{machine}; memory is the peak of GPU memory; disk is the most a cell may take."
+            if machine.type == "cuda"
+            else "{machine}; memory is the peak of resident memory; disk is the most a cell may take.",
+            machine=f"{machine.name}{': ' if speed else ''}{speed}",
+        )
     ]
     if found.without_model:
         lines.append(
-            f"Not trained, answers are looked up: {', '.join(found.without_model)}; measured here on a few questions."
+            say(
+                "Not trained, answers are looked up: {names}; measured here on a few questions.",
+                names=", ".join(found.without_model),
+            )
         )
     if len(found.without_model) == len(found.forecasts):
         return lines
     if found.workload.gpu is not None:
         lines.append(
-            "Computed from that card's data sheet (docs/gpu.md), not measured: correct within about a factor of two."
+            say(
+                "Computed from that card's data sheet (docs/gpu.md), not measured: correct within about a factor "
+                "of two."
+            )
         )
     elif found.trials:
-        lines.append(f"Measured here: a few steps and answers of {found.trials} kind(s) of cells.")
+        lines.append(say("Measured here: a few steps and answers of {count} kind(s) of cells.", count=found.trials))
     else:
         lines.append(
-            f"Computed at {EFFICIENCY:.0%} of that speed, correct within about a factor of two; plan.probe=true "
-            "measures."
+            say(
+                "Computed at {share} of that speed, correct within about a factor of two; plan.probe=true measures.",
+                share=f"{EFFICIENCY:.0%}",
+            )
         )
     if found.without_weights:
         lines.append(f"Random weights replace those of {', '.join(found.without_weights)}, which are not here.")

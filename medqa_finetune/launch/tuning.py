@@ -21,6 +21,7 @@ from medqa_finetune.config.identity import flatten, training_settings
 from medqa_finetune.config.no_effect import refuse_unused_settings
 from medqa_finetune.config.ranges import AUTO, one_of
 from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, MedQAError, RunError, brief
+from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.launch.launcher import LocalLauncher
 from medqa_finetune.launch.study import SAMPLERS, Study, Trial, check_optuna, propose
 from medqa_finetune.launch.sweep_parameters import default_sweeps
@@ -90,7 +91,8 @@ class TuningSweeper(MatrixSweeper):
         values = propose(space, [], self._trials, "random", self._seed)
         asked = [(*fixed, *Trial(each).overrides) for each in values]
         _check_chosen(load_cell(self._load, asked[0], self.config, locate_architecture), space)
-        print(f"{len(asked)} trials with settings drawn at random; a study proposes others", file=sys.stderr)
+        drawn = say("{count} trials with settings drawn at random; a study proposes others", count=len(asked))
+        print(drawn, file=sys.stderr)
         return asked
 
     def _check_settings(self) -> None:
@@ -147,7 +149,8 @@ class TuningSweeper(MatrixSweeper):
         new = [Trial(values) for values in propose(space, study.trials, count, self._sampler, self._seed)]
         study.trials += new
         if not new:
-            print(f"all {len(study.trials)} settings of this space have been tried", file=sys.stderr)
+            tried = say("all {count} settings of this space have been tried", count=len(study.trials))
+            print(tried, file=sys.stderr)
         return new
 
     def _at_a_time(self) -> int:
@@ -157,20 +160,25 @@ class TuningSweeper(MatrixSweeper):
         assert self.config is not None, "setup() comes first"  # noqa: S101
         asked = [(*self._fixed, *trial.overrides) for trial in batch]
         for trial in batch:
-            print(visible(f"{self._where(study, trial)}  begins"), file=sys.stderr)
+            print(visible(say("{trial}  begins", trial=self._where(study, trial))), file=sys.stderr)
         results = launch_trials(self._launch, self._load, self.config, asked)
         for trial, result in zip(batch, results, strict=True):
             outcome = outcome_of(result)
             if isinstance(outcome, MedQAError) and outcome.exit_code == EXIT_BAD_INPUT and study.best is None:
                 raise outcome
             _end(trial, outcome)
-            shown = f"validation loss {trial.value:.4f}" if trial.value is not None else f"failed: {trial.reason}"
+            shown = (
+                say("validation loss {value}", value=f"{trial.value:.4f}")
+                if trial.value is not None
+                else say("failed: {reason}", reason=translated(trial.reason, Kind.FAULT))
+            )
             print(visible(f"{self._where(study, trial)}  {shown}"), file=sys.stderr)
         return results
 
     def _where(self, study: Study, trial: Trial) -> str:
         number = study.trials.index(trial) + 1
-        return f"trial {number} of {max(self._trials, len(study.trials))}  {' '.join(trial.overrides)}"
+        most = max(self._trials, len(study.trials))
+        return f"{say('trial {number} of {most}', number=number, most=most)}  {' '.join(trial.overrides)}"
 
     def _cell(self, trial: Trial) -> "Cell":
         assert self.config is not None, "setup() comes first"  # noqa: S101
@@ -257,7 +265,15 @@ def _say(study: Study, command: Sequence[str]) -> None:
     if best is None:
         faults = [Fault("run-failed", trial.reason, file=" ".join(trial.overrides)) for trial in failed]
         raise RunError(Fault("runs-not-done", f"none of {len(study.trials)} trials is done"), *faults)
-    count = f"{len(study.trials)} trials" + (f", {len(failed)} of which failed" if failed else "")
-    chosen = f"best of {count} by validation loss ({best.value:.4f}): {' '.join(best.overrides)}"
-    print(visible(f"{chosen}; all of them: {study.path}"))
-    print(f"its command: {shlex.join(command)}")
+    chosen = say(
+        "best of {count} trials, {failed} of which failed, by validation loss ({loss}): {settings}; all of them: {path}"
+        if failed
+        else "best of {count} trials by validation loss ({loss}): {settings}; all of them: {path}",
+        count=len(study.trials),
+        failed=len(failed),
+        loss=f"{best.value:.4f}",
+        settings=" ".join(best.overrides),
+        path=study.path,
+    )
+    print(visible(chosen))
+    print(say("its command: {command}", command=shlex.join(command)))

@@ -9,7 +9,7 @@ from medqa_finetune.cell import Cell
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, Fault, RunError, distinct, noting
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
-from medqa_finetune.languages.translate import Kind, translated
+from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import check_packages, preflight_matrix
 from medqa_finetune.run_state.claim import ensure_records
@@ -69,7 +69,7 @@ def distinct_cells(cells: Sequence[Cell]) -> list[Cell]:
     """
     trainings: dict[Path, Cell] = {}
     kept: dict[Path, Cell] = {}
-    repeated: list[str] = []
+    repeated: list[tuple[str, str]] = []
     for cell in cells:
         first = trainings.setdefault(cell.run.path, cell)
         if first.identity != cell.identity:
@@ -79,13 +79,21 @@ def distinct_cells(cells: Sequence[Cell]) -> list[Cell]:
             continue
         if first.evaluation_identity != cell.evaluation_identity:
             raise _two_in_one(cell.evaluation.path, first, cell)
-        repeated.append(f"{' '.join(cell.overrides)} is the same run as {first.config.run_name}")
+        repeated.append((" ".join(cell.overrides), first.config.run_name))
     typed = dict.fromkeys(filter(None, (scaled_size(cell.config, cell.overrides) for cell in cells)))
     for text in typed:
         print(translated(text, Kind.SAID), file=sys.stderr)
     if repeated:
-        others = f" (and so {len(repeated) - 1} more of the sweep)" if len(repeated) > 1 else ""
-        print(f"{repeated[0]}: run once{others}", file=sys.stderr)
+        (typed_as, run), more = repeated[0], len(repeated) - 1
+        text = say(
+            "{typed} is the same run as {run}: run once (and so {more} more of the sweep)"
+            if more
+            else "{typed} is the same run as {run}: run once",
+            typed=typed_as,
+            run=run,
+            more=more,
+        )
+        print(text, file=sys.stderr)
     return list(kept.values())
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medqa_finetune.languages.translate import say
 from medqa_finetune.record.short_names import short_names
 
 NAME_WIDTH = 40
@@ -11,13 +12,24 @@ NAME_WIDTH = 40
 def describe_cut(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return which share of the cells' examples and questions does not fit into `train.max_length`."""
     said = []
-    for key, what in (("examples_cut", "training examples"), ("questions_cut", "test questions or their references")):
+    kinds = {
+        "examples_cut": say("training examples"),
+        "questions_cut": say("test questions or their references"),
+    }
+    for key, what in kinds.items():
         shares = {each["name"]: float(each[key]) for each in rows if each[key]}
         if shares:
             low, high = f"{min(shares.values()):.1%}", f"{max(shares.values()):.1%}"
-            share = low if low == high else f"{low} to {high}"
-            cells = "all cells" if len(shares) == len(rows) else ", ".join(shares)
-            said.append(f"Longer than train.max_length, and cut: {share} of the {what} ({cells}).")
+            share = low if low == high else say("{low} to {high}", low=low, high=high)
+            cells = say("all cells") if len(shares) == len(rows) else ", ".join(shares)
+            said.append(
+                say(
+                    "Longer than train.max_length, and cut: {share} of the {what} ({cells}).",
+                    share=share,
+                    what=what,
+                    cells=cells,
+                )
+            )
     return said
 
 
@@ -36,7 +48,8 @@ def describe_validations(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     every = len(alike) == 1
     parts = [
-        f"{times} x {samples:,} examples" + ("" if every else f" ({', '.join(cells)})")
+        say("{times} x {samples} examples", times=times, samples=f"{samples:,}")
+        + ("" if every else f" ({', '.join(cells)})")
         for (times, samples), cells in alike.items()
     ]
-    return [f"Validation: {'; '.join(parts)}."]
+    return [say("Validation: {parts}.", parts="; ".join(parts))]

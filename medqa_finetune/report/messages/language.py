@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from medqa_finetune.evaluation.metrics.base import ScoreWords
+from medqa_finetune.languages.choice import chosen
 from medqa_finetune.report.labels import setting_label
 from medqa_finetune.report.scores import score_info
 
@@ -18,6 +19,11 @@ class Text:
 
     en: str
     zh: str
+
+    @property
+    def spoken(self) -> str:
+        """The words in the reader's language (`languages.choice`)."""
+        return self.zh if chosen() == "zh" else self.en
 
     def __add__(self, other: "Text") -> "Text":
         return Text(f"{self.en} {other.en}".strip(), self.zh + other.zh)
