@@ -415,10 +415,11 @@ def _basis(found: "Plan") -> list[str]:
 
     machine = found.workload.machine
     speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in _matrix_rates(found).items())
+    on_gpu = machine.type == "cuda"
     lines = [
         say(
             "{machine}; memory is the peak of GPU memory; disk is the most a cell may take."
-            if machine.type == "cuda"
+            if on_gpu
             else "{machine}; memory is the peak of resident memory; disk is the most a cell may take.",
             machine=f"{machine.name}{': ' if speed else ''}{speed}",
         )

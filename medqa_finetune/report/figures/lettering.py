@@ -43,6 +43,7 @@ class Lettering:
         self.language = language
         self._letters = letters
         self._spoken_by: dict[Drawing, str] = {}
+        self._axes: list[Axes] = []
         self._restored = False
 
     def words(self, text: str) -> str:
@@ -63,7 +64,8 @@ class Lettering:
 
     def apply(self, figure: Figure) -> None:
         """Replace all words of a figure, now and, of ticks with texts of their own, whenever they are drawn."""
-        for axes in figure.findobj(Axes):
+        self._axes = list(figure.findobj(Axes))
+        for axes in self._axes:
             for axis in (axes.xaxis, axes.yaxis):
                 formatter = axis.get_major_formatter()
                 if isinstance(formatter, FuncFormatter):
@@ -74,6 +76,10 @@ class Lettering:
     def restore(self) -> None:
         """Put the words back that the letters stand for."""
         self._restored = True
+        if self._spoken_by:
+            # Otherwise they would move with the boxes that stand for characters that no font has.
+            for axes in self._axes:
+                _pin_labels(axes)
         for drawing, words in self._spoken_by.items():
             drawing.set_text(words)
 
@@ -124,6 +130,12 @@ def escaped_label(text: str) -> str:
     """Return a text with `\\uXXXX` for characters that no font has; a label is wrapped again."""
     found = escaped(text)
     return two_lines(found) if found != text and two_lines(text) == text else found
+
+
+def _pin_labels(axes: Axes) -> None:
+    for axis in (axes.xaxis, axes.yaxis):
+        place = axis.label.get_transform().transform(axis.label.get_position())
+        axis.set_label_coords(*axes.transAxes.inverted().transform(place))
 
 
 def placeholders(text: str) -> str:
