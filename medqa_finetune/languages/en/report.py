@@ -281,7 +281,7 @@ SENTENCES = {
     "chart.heat.higher": "brighter is higher",
     "chart.groups": "{score} by group of questions",
     "chart.groups.caption": "The mean over the group's questions and over seeds; {colour}. In "
-    "brackets the number of questions: the fewer, the less a value says (intervals: table, CSV).",
+    "brackets the number of questions: the fewer, the less a value says (intervals: see the table).",
     "chart.groups.cut": "The largest {shown} of {count} groups are shown.",
     "chart.size": "{score} by data size",
     "chart.size.caption": "{intervals}; each seed is a small dot. Dashed lines are baselines; {better}.",

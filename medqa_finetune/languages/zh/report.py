@@ -336,7 +336,7 @@ SENTENCES = {
     "chart.heat.higher": "越亮越高",
     "chart.groups": "各组题目的 {score}",
     "chart.groups.caption": "组内题目与各种子的均值，{colour}。"
-    "括号内为题数：题数越少，数值越不可靠（置信区间见表格与 CSV）。",
+    "括号内为题数：题数越少，数值越不可靠（置信区间见表格）。",
     "chart.groups.cut": "共 {count} 组，仅显示题数最多的 {shown} 组。",
     "chart.size": "{score} 随数据量的变化",
     "chart.size.caption": "{intervals}；小点为各随机种子。虚线为基线。{better}。",

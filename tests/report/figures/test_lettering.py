@@ -38,8 +38,8 @@ def with_font(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lettering, "escaped", lambda text: text)
 
 
-def chart_of(tmp_path: Path, **changes: str) -> Chart:
-    group = group_of(tmp_path, *(record(method, **changes) for method in ("none", "lora", "qlora")))
+def chart_of(tmp_path: Path) -> Chart:
+    group = group_of(tmp_path, *(record(method) for method in ("none", "lora", "qlora")))
     return score_against_size(chart_input(group, group.cells, NOTHING), score_info("rougeL"))
 
 
