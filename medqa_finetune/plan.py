@@ -291,6 +291,8 @@ def _price(seconds: float, options: PlanOptions) -> float | None:
 
 def as_object(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> Content:
     """Return the plan as a JSON object."""
+    from medqa_finetune.planning.basis import matrix_rates
+
     return {
         "cells": rows,
         "sum": _totals(rows, options),
@@ -298,7 +300,7 @@ def as_object(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> C
         "gpu": found.workload.gpu,
         "random_weights": found.without_weights,
         "machine": dataclasses.asdict(found.workload.machine),
-        "matrix_flops_per_second": _matrix_rates(found),
+        "matrix_flops_per_second": matrix_rates(found),
         "copied_bytes_per_second": found.workload.copy_rate,
     }
 
@@ -313,14 +315,9 @@ def _totals(rows: Sequence[CellRow], options: PlanOptions) -> Totals:
     }
 
 
-def _matrix_rates(found: "Plan") -> dict[str, float]:
-    """Return FLOP/s by precision, with the resolved name in place of `auto`."""
-    precision = found.workload.machine.precision
-    return {precision if name == "auto" else name: rate for name, rate in found.workload.matrix_rates.items()}
-
-
 def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str:
     """Return a table with a row per cell and their sum, and notes on how the figures were obtained."""
+    from medqa_finetune.planning.basis import describe_basis, describe_fit
     from medqa_finetune.planning.batches import describe_batches
     from medqa_finetune.planning.examples import describe_cut, describe_validations
 
@@ -365,93 +362,14 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
         [
             aligned_table(header, [*cells, sums], left=header[:1]),
             "",
-            *_basis(found),
-            *_fits(rows, found),
+            *describe_basis(found),
+            *describe_fit(rows, found.workload),
             *describe_batches(rows),
             *once,
             *describe_validations(rows),
             *describe_cut(rows),
         ]
     )
-
-
-def _fits(rows: Sequence[CellRow], found: "Plan") -> list[str]:
-    """Return which cells need more memory than the card has, what decides their time, and how good the figures are."""
-    if found.workload.gpu is None:
-        return []
-    machine = found.workload.machine
-    large = [each for each in rows if each["fits"] is False]
-    room, names = in_units(machine.memory_bytes), ", ".join(each["name"] for each in large)
-    choices = {(each["batches"]["micro_batch"], each["batches"]["gradient_checkpointing"]) for each in large}
-    smaller = "" if choices <= {(1, True)} else "train.micro_batch=1, train.gradient_checkpointing=true, "
-    said = [
-        say(
-            "Do not fit into the {room} of the {machine}: {names}. Less is needed with {settings} or a shorter "
-            "train.max_length.",
-            room=room,
-            machine=machine.name,
-            names=names,
-            settings=f"{smaller}method=qlora",
-        )
-        if large
-        else say("All fit into the {room} of the {machine}.", room=room, machine=machine.name)
-    ]
-    limits = {str(each["training_limit"]): each["training_utilization"] for each in rows if each["training_limit"]}
-    if limits:
-        words = {
-            "products": say("matrix products"),
-            "memory": say("memory traffic"),
-            "launches": say("launching kernels"),
-        }
-        parts = say(" or ").join(words[name] for name in limits)
-        shares = [each["training_utilization"] or 0.0 for each in rows if each["training_limit"]]
-        span = say(" to ").join(dict.fromkeys(f"{share:.0%}" for share in (min(shares), max(shares))))
-        said.append(say("Training is limited by {parts}; {span} of the data sheet's rate.", parts=parts, span=span))
-    return said
-
-
-def _basis(found: "Plan") -> list[str]:
-    from medqa_finetune.planning.cost_model import EFFICIENCY
-
-    machine = found.workload.machine
-    speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in _matrix_rates(found).items())
-    on_gpu = machine.type == "cuda"
-    lines = [
-        say(
-            "{machine}; memory is the peak of GPU memory; disk is the most a cell may take."
-            if on_gpu
-            else "{machine}; memory is the peak of resident memory; disk is the most a cell may take.",
-            machine=f"{machine.name}{': ' if speed else ''}{speed}",
-        )
-    ]
-    if found.without_model:
-        lines.append(
-            say(
-                "Not trained, answers are looked up: {names}; measured here on a few questions.",
-                names=", ".join(found.without_model),
-            )
-        )
-    if len(found.without_model) == len(found.forecasts):
-        return lines
-    if found.workload.gpu is not None:
-        lines.append(
-            say(
-                "Computed from that card's data sheet (docs/gpu.md), not measured: correct within about a factor "
-                "of two."
-            )
-        )
-    elif found.trials:
-        lines.append(say("Measured here: a few steps and answers of {count} kind(s) of cells.", count=found.trials))
-    else:
-        lines.append(
-            say(
-                "Computed at {share} of that speed, correct within about a factor of two; plan.probe=true measures.",
-                share=f"{EFFICIENCY:.0%}",
-            )
-        )
-    if found.without_weights:
-        lines.append(f"Random weights replace those of {', '.join(found.without_weights)}, which are not here.")
-    return lines
 
 
 def excess_faults(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> list[Fault]:

@@ -1,82 +1,10 @@
 """The words of the report in Chinese."""
 
+from medqa_finetune.languages.zh.drawn import DRAWN, NAMES
+
+__all__ = ["BETWEEN_DIFFERENCES", "BETWEEN_NAMES", "BETWEEN_SENTENCES", "DRAWN", "NAMES", "SENTENCES"]
+
 BETWEEN_SENTENCES, BETWEEN_NAMES, BETWEEN_DIFFERENCES = "", "、", "；"
-
-# Words in charts, which are drawn once in English; the page's language switch replaces them with the Chinese.
-DRAWN = {
-    "Group (questions)": "组别（题数）",
-    "Training pairs": "训练问答对数",
-    "Training blocks": "训练文本块数",
-    "Training step": "训练步数",
-    "Training tokens": "训练词元数",
-    "Training loss": "训练损失",
-    "Validation loss": "验证损失",
-    "untuned base": "未微调基座",
-    "retrieval": "检索基线",
-    "not measured": "未测量",
-    "missing": "缺失",
-    "Score": "得分",
-    "Method": "方法",
-    "confidence interval (scores)": "置信区间（得分）",
-    "one standard deviation (costs)": "一个标准差（成本）",
-    "one seed": "单个种子",
-    "no run is done": "没有完成的运行",
-    "on the front": "在前沿上",
-    "behind it": "不在前沿上",
-    "confidence interval": "置信区间",
-    "not every point has a label": "部分点未标名称",
-    "baseline, outside the colours": "基线（不参与配色）",
-    "different (Holm)": "有差异（Holm 校正）",
-    "no difference shown": "未显示差异",
-    "not comparable": "不可比",
-    "GPU-hours": "GPU 小时",
-    "CPU-hours": "CPU 小时",
-    "GiB VRAM": "显存 GiB",
-    "GiB RSS": "内存 GiB",
-    "money": "费用",
-    "Hours of training": "训练小时数",
-    "Minutes of training": "训练分钟数",
-    "Seconds of training": "训练秒数",
-    "Peak GPU memory (GiB)": "显存峰值（GiB）",
-    "Peak memory of the process (GiB)": "进程内存峰值（GiB）",
-    "Tokens a second": "每秒词元数",
-}
-
-# Parts of labels of cells, which stand between blanks; method names such as LoRA stay.
-NAMES = {
-    "untuned base": "未微调基座",
-    "retrieval": "检索基线",
-    "full": "全参数",
-    "no group": "未分组",
-    "seed": "种子",
-    "lr": "学习率",
-    "rank": "秩",
-    "alpha": "缩放系数",
-    "dropout": "随机失活",
-    "epochs": "轮数",
-    "batch": "批大小",
-    "steps": "步数",
-    "warm-up": "预热比例",
-    "clip": "梯度裁剪",
-    "targets": "目标层",
-    "quantization": "量化",
-    "double": "双重量化",
-    "optimizer": "优化器",
-    "scheduler": "调度器",
-    "weight decay": "权重衰减",
-    "max length": "最大长度",
-    "packing": "拼接",
-    "kernels": "算子",
-    "fused adapters": "融合适配器",
-    "split": "划分种子",
-    "near-duplicates": "近似重复阈值",
-    "precision": "精度",
-    "max samples": "题数上限",
-    "max new tokens": "生成上限",
-    "scale": "缩放",
-    "validation size": "验证题数",
-    "test size": "测试题数",
-}
 
 SENTENCES = {
     # Single words.
@@ -135,7 +63,7 @@ SENTENCES = {
     "AdviceKind.NOTHING_TRAINED": "没有训练完成的运行：无法推荐。",
     "AdviceKind.ONE_CELL": "只有一个训练过的格：无从选择。",
     "AdviceKind.BASELINE_WINS": "不推荐训练：{other} 未经训练，分数却{more}于最好的训练格：{best} − {other} = {lead}。",
-    "AdviceKind.NO_DIFFERENCE_TO_BASELINE": "未训练的基线 {other} 与最好的训练格之间未显示出差异："
+    "AdviceKind.NO_DIFFERENCE_TO_BASELINE": "{other}（未经训练）与最好的训练格之间未显示出差异："
     "{best} − {other} = {lead}。",
     "AdviceKind.NOT_COMPARABLE": "不判胜负：{best} 分数{most}，但与 {other} 不可比。",
     "AdviceKind.NONE_SHOWN": "训练过的各格之间未显示出 {score} 差异：要靠它选择，需要更多题目或种子。"
