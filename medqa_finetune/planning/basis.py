@@ -5,9 +5,8 @@ from typing import Any
 
 from medqa_finetune.languages.translate import say
 from medqa_finetune.memory import in_units
-from medqa_finetune.planning.cost_model import EFFICIENCY
+from medqa_finetune.planning.cost_model import EFFICIENCY, Workload
 from medqa_finetune.planning.plan_cells import Plan
-from medqa_finetune.planning.workload import Workload
 
 
 def describe_fit(rows: Sequence[Mapping[str, Any]], workload: Workload) -> list[str]:
