@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,16 @@ def pytest_configure(config: pytest.Config) -> None:
     # With `-n`, the main process receives the workers' warnings.
     if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(WarningsFile(path))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while everything is imported, of which there is none."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:

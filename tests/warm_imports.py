@@ -53,6 +53,8 @@ def _fill_grammar_tables() -> None:
     OmegaConf.create({"a": "${b}/c_${d.e}", "b": 1, "d": {"e": "x"}}).a  # noqa: B018
 
 
+# There is no garbage to find while everything is imported.
+gc.disable()
 for name in LIBRARIES:
     importlib.import_module(name)
 for path in sorted((ROOT / "medqa_finetune").rglob("*.py")):
@@ -68,3 +70,4 @@ torch.set_num_threads(threads)
 # Garbage collection in a fork would copy memory page by page.
 gc.collect()
 gc.freeze()
+gc.enable()

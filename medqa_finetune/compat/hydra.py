@@ -6,11 +6,13 @@ What Hydra's example plugins use counts as public and is used directly:
 """
 
 import copy
+import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -205,13 +207,19 @@ def _read_file(name: str, folders: Sequence[Path]) -> ConfigFile | None:
         return None
     values, error = None, None
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        values = copy.deepcopy(_read_values(path.read_text(encoding="utf-8")))
     except Exception as raised:  # any error is kept, to be explained
         error = raised
         with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
     group = name.rpartition("/")[0]
     return ConfigFile(name, path, _package(path, group), values, tuple(_defaults(values, group)), error)
+
+
+@lru_cache(maxsize=256)
+def _read_values(text: str) -> Any:
+    """Return the values of a file with this content; the cells of a matrix choose the same few files."""
+    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
 
 
 def _package(path: Path, group: str) -> str:

@@ -12,7 +12,7 @@ import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medqa_finetune.compat.hydra import read_config_file
@@ -24,6 +24,7 @@ from medqa_finetune.config.explain import (
     dotted_keys,
     explain,
     missing_setting,
+    schema_keys,
     schema_node,
     unknown_setting,
 )
@@ -71,23 +72,23 @@ def to_config(composed: DictConfig) -> Config:
     Raises:
         ConfigError: a value is missing, of the wrong type or impossible; names the key.
     """
-    node = schema_node()
     written = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=False))
     values = {key: value for key, value in written.items() if key != "hydra"}
     # `+key=value` and a user's own YAML may add keys that nothing reads.
-    known, given = set(dotted_keys(node)), OmegaConf.create(values)
-    unknown = [key for key in dotted_keys(given) if key not in known]
+    known = set(schema_keys())
+    unknown = [key for key in dotted_keys(values) if key not in known]
     if unknown:
         raise ConfigError(*map(unknown_setting, unknown))
+    given = flatten(values)
     try:
-        merged = OmegaConf.merge(node, values)
+        merged = OmegaConf.unsafe_merge(schema_node(), values)
         # Merging replaces `???` by the schema's default, although `???` marks a mandatory value.
-        missing = sorted(OmegaConf.missing_keys(merged) | OmegaConf.missing_keys(given))
+        missing = sorted(OmegaConf.missing_keys(merged) | {key for key, value in given.items() if value == MISSING})
         if missing:
             raise ConfigError(*map(missing_setting, missing))
         config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        raise ConfigError(*explain(error, written=flatten(values))) from None
+        raise ConfigError(*explain(error, written=given)) from None
     return checked(dataclasses.replace(config, interpolated=_interpolated_texts(cast(DictConfig, merged))))
 
 
@@ -100,7 +101,7 @@ def restore_config(written: Mapping[str, object]) -> Config:
     Raises:
         ConfigError: a setting is missing or impossible.
     """
-    known = set(dotted_keys(schema_node()))
+    known = set(schema_keys())
     node = OmegaConf.create()
     settings = as_meant(flatten(written))
     if settings.get("corpus.task", "qa") == "qa":
@@ -115,6 +116,8 @@ def restore_config(written: Mapping[str, object]) -> Config:
 def _interpolated_texts(merged: DictConfig) -> dict[str, Any]:
     """Return unresolved interpolations by dotted key, where the value is a text or a list."""
     written = flatten(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False)))
+    if not any("${" in str(value) for value in written.values()):
+        return {}
     resolved = flatten(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True)))
     return {
         key: text for key, text in written.items() if text != resolved[key] and isinstance(resolved[key], str | list)
@@ -183,9 +186,13 @@ def compose_defaults(hydra_config: Any) -> Defaults:
     typed = OmegaConf.select(hydra_config, "overrides.hydra", default=())
     folders = tuple(str(each) for each in typed if str(each).lstrip("+").startswith(SEARCH_PATH))
     chosen = tuple(sorted((group, value) for group, value in choices.items() if _is_ours(group) and value is not None))
-    profile = tuple(pair for pair in chosen if pair[0] == "profile")
-    usual = _compose(name, folders, profile).hydra.runtime.choices
-    composed = _compose(name, folders, chosen)
+    return _defaults_of(name, folders, chosen)
+
+
+@cache
+def _defaults_of(config_name: str, folders: tuple[str, ...], chosen: tuple[tuple[str, str], ...]) -> Defaults:
+    usual = _compose(config_name, folders, tuple(pair for pair in chosen if pair[0] == "profile")).hydra.runtime.choices
+    composed = _compose(config_name, folders, chosen)
     missing = OmegaConf.missing_keys(composed)
     values = flatten({key: OmegaConf.to_container(composed[key]) for key in SECTIONS})
     values |= {str(key): composed[key] for key in schema_node() if key not in SECTIONS}

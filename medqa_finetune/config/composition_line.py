@@ -50,9 +50,9 @@ def read_composition(arguments: Sequence[str], own: type[Options] | None = None)
 def composition_words(arguments: Sequence[str], own: type[Options] | None = None) -> Words:
     """Return what may be typed after a command that composes an experiment."""
     # Loads OmegaConf, for which `--help` need not wait.
-    from medqa_finetune.config.explain import dotted_keys, hint_of, schema_node
+    from medqa_finetune.config.explain import hint_of, schema_keys
 
-    kinds = {key: kind_of(hint_of(key)) for key in dotted_keys(schema_node())}
+    kinds = {key: kind_of(hint_of(key)) for key in schema_keys()}
     kinds |= dict.fromkeys(GROUPS, GROUP)
     folders = conf_folders(arguments)
     choices = {

@@ -10,7 +10,7 @@ import os
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +238,7 @@ def _misfits(key: str, value: object) -> bool:
 
 def _misfit(asked: _Asked) -> Fault | None:
     """Return the fault of the first value in a file that has the wrong type; None where there is none."""
-    for key in (*SECTIONS, *dotted_keys(schema_node())):
+    for key in (*SECTIONS, *schema_keys()):
         if (held := asked.holder(key, partial(_misfits, key))) is not None:
             return type_fault(hint_of(key), key, held[1]).but(file=str(held[0].path))
     return None
@@ -267,7 +267,7 @@ def _unresolved(refusal: Refusal, words: str, written: Mapping[str, object]) -> 
     if unset:
         problem, hint = f"the environment variable {unset[0]} is not set", f"Set it: export {unset[0]}=VALUE."
         return fault.but(code="variable-not-set", problem=problem, hint=hint)
-    known = {*written, *dotted_keys(schema_node()), *SECTIONS}
+    known = {*written, *schema_keys(), *SECTIONS}
     unknown = [name for each in texts for name in references_of(each) if name.partition("[")[0] not in known]
     if unknown:
         return fault.but(problem=f"there is no key {unknown[0]}", hint=similar_keys(unknown[0]))
@@ -316,7 +316,7 @@ def _defaults_fault(asked: _Asked) -> Fault | None:
 
 def _argued_fault(asked: _Asked) -> Fault | None:
     """Return the fault of an argument that Hydra refuses with an error without fields; None where there is none."""
-    known = {*dotted_keys(schema_node()), *SECTIONS}
+    known = {*schema_keys(), *SECTIONS}
     sweeps = {"-m", "--multirun"} & {*asked.typed} or any(each.key == "hydra.mode" for each in asked.arguments)
     for argument in asked.arguments:
         key, typed = argument.key, argument.prefix + argument.key
@@ -351,7 +351,7 @@ def hint_of(key: str) -> Any:
 
 def similar_keys(key: str) -> str:
     """Return a hint with keys similar to an unknown one; empty for a known key."""
-    known = [*dotted_keys(schema_node()), *SECTIONS, "profile"]
+    known = [*schema_keys(), *SECTIONS, "profile"]
     if key in known:
         return ""
     last = key.rpartition(".")[2]
@@ -374,9 +374,15 @@ def schema_node() -> DictConfig:
     return writable_node(Config)
 
 
-def dotted_keys(node: DictConfig) -> list[str]:
-    """Return every key below a node, as `train.epochs`; a section without keys has none."""
-    return list(_dotted(OmegaConf.to_container(node, resolve=False), ""))
+@cache
+def schema_keys() -> tuple[str, ...]:
+    """Return every key of the schema, as `train.epochs`."""
+    return tuple(dotted_keys(OmegaConf.to_container(schema_node(), resolve=False)))
+
+
+def dotted_keys(values: Any) -> list[str]:
+    """Return every key below nested mappings, as `train.epochs`; a section without keys has none."""
+    return list(_dotted(values, ""))
 
 
 def _dotted(values: Any, prefix: str) -> Iterator[str]:

@@ -325,16 +325,26 @@ def run_name(config: Config, defaults: Mapping[str, object], labels: Mapping[str
         defaults: Values of the same groups without single overrides, as dotted keys.
         labels: Labels of a `model` and `corpus` that are not the default ones.
     """
+    return _name_of(config, _named_settings(config, defaults), defaults, labels)
+
+
+def _named_settings(config: Config, defaults: Mapping[str, object]) -> dict[str, Any]:
+    """Return the settings that a folder's name has where they differ from defaults, as dotted keys."""
     method = method_of(config.method)
-    parts = [f"{config.method.name}_{config.data.name}" if method.uses_training_data else config.method.name]
-    parts += [f"{kind}={_plain(label)}" for kind, label in labels.items()]
     # The name of the size replaces it.
     renamed = ("data.train_size",) if config.data.name != defaults.get("data.name", config.data.name) else ()
-    settings = as_written(dataclasses.asdict(dataclasses.replace(config, interpolated={})), config)
-    for key, value in flatten(settings).items():
-        named = not _is_below(key, (*NOT_NAMED, *renamed)) and method.uses(key)
-        if named and value != defaults.get(key, value):
-            parts.append(f"{key}={_plain(_as_text(value))}")
+    unnamed = (*NOT_NAMED, *renamed)
+    settings = flatten(as_written(dataclasses.asdict(dataclasses.replace(config, interpolated={})), config))
+    return {key: value for key, value in settings.items() if not _is_below(key, unnamed) and method.uses(key)}
+
+
+def _name_of(
+    config: Config, named: Mapping[str, Any], defaults: Mapping[str, object], labels: Mapping[str, str]
+) -> str:
+    trained_on_data = method_of(config.method).uses_training_data
+    parts = [f"{config.method.name}_{config.data.name}" if trained_on_data else config.method.name]
+    parts += [f"{kind}={_plain(label)}" for kind, label in labels.items()]
+    parts += [f"{key}={_plain(_as_text(value))}" for key, value in named.items() if value != defaults.get(key, value)]
     return _short(SEPARATOR.join(parts))
 
 
@@ -348,7 +358,8 @@ def former_run_names(config: Config, defaults: Mapping[str, object], labels: Map
     """
     changed = [key for key in CHOSEN_BEFORE if defaults.get(key) == AUTO]
     combined = chain.from_iterable(combinations(changed, number) for number in range(len(changed) + 1))
-    names = [run_name(config, _with_former(defaults, keys), labels) for keys in combined]
+    named = _named_settings(config, defaults)
+    names = [_name_of(config, named, _with_former(defaults, keys), labels) for keys in combined]
     return [name for name in dict.fromkeys(names) if name != names[0]]
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,17 @@ TRAPS = {
 
 def trapped_values(paths: Iterable[Path]) -> list[Fault]:
     """Return a fault with file and line for every such value in these YAML files."""
-    return [fault for path in paths for fault in _trapped(path)]
+    return [fault.but(file=str(path)) for path in paths for fault in _trapped_in(path.read_text(encoding="utf-8"))]
 
 
-def _trapped(path: Path) -> Iterator[Fault]:
-    waiting: list[tuple[Any, str]] = [(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), "")]
+@lru_cache(maxsize=256)
+def _trapped_in(text: str) -> tuple[Fault, ...]:
+    """Return the faults of a file with this content; the cells of a matrix choose the same few files."""
+    return tuple(_trapped(text))
+
+
+def _trapped(text: str) -> Iterator[Fault]:
+    waiting: list[tuple[Any, str]] = [(yaml.compose(text, Loader=yaml.SafeLoader), "")]
     seen: set[int] = set()
     while waiting:
         node, key = waiting.pop()
@@ -48,7 +55,6 @@ def _trapped(path: Path) -> Iterator[Fault]:
                 key=brief(key) if key else None,
                 got=node.value,
                 hint=hint,
-                file=str(path),
                 line_number=node.start_mark.line + 1,
             )
 

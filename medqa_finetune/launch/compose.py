@@ -213,8 +213,10 @@ def make_cell(
     }
     name = run_name(config, defaults.settings, labels)
     # Earlier versions named a size that was typed, or scaled, after the file that it replaces or scales.
-    before = [] if as_composed == config else [run_name(as_composed, defaults.settings, labels)]
-    before += former_run_names(as_composed, defaults.settings, labels)
+    before = []
+    if as_composed != config:
+        before = [run_name(as_composed, defaults.settings, labels)]
+        before += former_run_names(as_composed, defaults.settings, labels)
     # A name that is given is one that the run had.
     given_name = [config.run_name] if config.run_name else []
     former = [*given_name, *former_run_names(config, defaults.settings, labels), *before]

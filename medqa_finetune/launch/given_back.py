@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from medqa_finetune.compat.hydra import read_arguments
 from medqa_finetune.config.command_line import quoted
 from medqa_finetune.config.compose import CONFIG_NAME, SEARCH_PATH, register_schema
-from medqa_finetune.config.explain import SECTIONS, dotted_keys, schema_node, unknown_setting
+from medqa_finetune.config.explain import SECTIONS, schema_keys, unknown_setting
 from medqa_finetune.config.flags import CommandLine
 from medqa_finetune.config.groups import conf_folder, yaml_fault
 from medqa_finetune.config.identity import EVALUATE, NOT_IDENTITY, as_meant, flatten
@@ -137,7 +137,7 @@ def _overrides(path: Path, values: Mapping[str, Any], line: CommandLine) -> list
 def _settings(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the file's settings by dotted key, with the meaning they had when it was written."""
     flat = flatten({key: value for key, value in values.items() if key != "hydra"})
-    known = {*dotted_keys(schema_node()), *DERIVED}
+    known = {*schema_keys(), *DERIVED}
     unknown = [key for key in flat if key not in known and not (key in SECTIONS and isinstance(flat[key], str))]
     if unknown:
         raise ConfigError(*(unknown_setting(key).but(file=str(path)) for key in unknown))

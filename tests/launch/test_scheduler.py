@@ -29,9 +29,13 @@ STOPPABLE = (
 STUBBORN = IMPORTS + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + RUNNING + "time.sleep(60)"
 
 
+pytestmark = pytest.mark.usefixtures("forked_children")
+RUN_CODE = str(Path(__file__).with_name("run_code.py"))
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "cell_command", lambda overrides: [sys.executable, "-c", *overrides])
+    monkeypatch.setattr(scheduler, "cell_command", lambda overrides: [sys.executable, RUN_CODE, *overrides])
     monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(scheduler, "CHECK_AGAIN_SECONDS", 0.1)
 

@@ -1,6 +1,7 @@
 """Which cells a command line asks for, what a launcher is given, and what is said when some are not done."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,7 +11,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from medqa_finetune.cell import Cell
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
@@ -72,6 +73,12 @@ def only_composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@cache
+def demo() -> DictConfig:
+    """Return the composition that every sweep begins with; none changes it."""
+    return hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True)
+
+
 def sweep(*arguments: str, params: dict[str, str] | None = None, launcher: Recorder | None = None) -> list[list[str]]:
     """Return the overrides of the cells that were launched."""
     register_schema()
@@ -81,7 +88,7 @@ def sweep(*arguments: str, params: dict[str, str] | None = None, launcher: Recor
         each = sweeper.MatrixSweeper(params=cast(Any, OmegaConf.create(params or {})))
         each.launcher = cast(Any, launcher)
         each.hydra_context = cast(Any, SimpleNamespace(config_loader=GlobalHydra.instance().config_loader()))
-        each.config = hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True)
+        each.config = demo()
         each.sweep(["profile=demo", *arguments])
     return [[each for each in overrides[:-GIVEN] if each != "profile=demo"] for overrides in launcher.asked]
 
@@ -230,7 +237,7 @@ def test_planning_calls_task_with_same_cells() -> None:
             task_function=CellTask(
                 lambda composed: called.append((HydraConfig.get().runtime.choices["data"], composed.seed)), plans=True
             ),
-            config=hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True),
+            config=demo(),
         )
         assert each.sweep(["seed=1,2"]) == []
         assert called == [("20k", 1), ("20k", 2), ("50k", 1), ("50k", 2)]
@@ -255,7 +262,7 @@ def test_planning_raises_faults_of_all_cells() -> None:
         each.setup(
             hydra_context=cast(Any, SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())),
             task_function=CellTask(refuse, plans=True),
-            config=hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True),
+            config=demo(),
         )
         with pytest.raises(ConfigError) as caught:
             each.sweep(["seed=1,2,3"])

@@ -78,15 +78,15 @@ def test_references_become_streams() -> None:
     assert METRIC.signature("bleu", answers[1:]).startswith("nrefs:2|")
 
 
-def test_a_thousand_answers_take_seconds() -> None:
+def test_hundreds_of_answers_take_seconds() -> None:
     generator = random.Random(0)  # noqa: S311
     alphabet = [chr(0x4E00 + place) for place in range(600)] + list("，。1a ")
 
     def some(_: Any = None) -> str:
         return "".join(generator.choices(alphabet, k=300))
 
-    answers = [Prediction(str(place), "", (some(),), some()) for place in range(1000)]
+    answers = [Prediction(str(place), "", (some(),), some()) for place in range(400)]
     start = time.process_time()
     # Cutting random characters into words takes far longer than cutting sentences: `scripts/benchmark.py scores`.
     score_predictions(answers, [name for name in DEFAULT_METRICS if name != "llamafactory"])
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 3
