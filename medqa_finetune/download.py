@@ -164,7 +164,8 @@ def _fetch_model(source: str, model: ModelConfig, folder: Path) -> None:
     except Exception as error:  # the hubs' libraries raise whatever their network layer does
         lines = str(error).strip().splitlines() or ["no more is known"]
         problem = f"cannot be fetched from {source}: {type(error).__name__}: {lines[0][:300]}"
-        hint = f"The same command continues where it stopped. {other_ways(source, 'source')}"
+        hint = f"The same command continues where it stopped. {other_ways(source, 'source')} "
+        hint += f"Or copy the model's files from another machine into {folder}."
         fault = Fault("fetch-failed", problem, key="model", got=model.repository, file=str(folder), hint=hint)
         raise ModelError(fault) from error
 

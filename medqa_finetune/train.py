@@ -82,13 +82,14 @@ def _run_one(composed: "DictConfig") -> float | None:
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose import make_cell
     from medqa_finetune.launch.exit_status import summarize_record
+    from medqa_finetune.launch.planned import planned_cell
     from medqa_finetune.launch.task import value_of_trial
     from medqa_finetune.launch.validate import scaled_size
     from medqa_finetune.log import log_to_terminal
 
     log_to_terminal()
     hydra_config = HydraConfig.get()
-    cell = make_cell(composed, hydra_config)
+    cell = planned_cell(composed) or make_cell(composed, hydra_config)
     if hydra_config.mode == RunMode.RUN and LAUNCHER_VARIABLE not in os.environ:
         refuse_in_a_single_run(cell.config, hydra_config.overrides.hydra, hydra_config.overrides.task)
         if text := scaled_size(cell.config, hydra_config.overrides.task):

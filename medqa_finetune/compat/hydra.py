@@ -21,7 +21,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -76,6 +82,11 @@ def unreadable_argument(error: Exception) -> str | None:
 def is_composition_error(error: Exception) -> bool:
     """Return whether Hydra refused a composition; the error has no field for the argument at fault."""
     return isinstance(error, ConfigCompositionException)
+
+
+def is_refused_plugin(error: Exception) -> bool:
+    """Return whether a launcher or sweeper does not take its settings; the error has no field for which of them."""
+    return isinstance(error, InstantiationException) and isinstance(error.__cause__, TypeError)
 
 
 def words_of(error: Exception) -> str:

@@ -26,6 +26,24 @@ DASHES = re.compile(r"[–—―−－]+")
 WIDE = str.maketrans("＝，：", "=,:")
 NUMERIC = re.compile(r"-?[\d.]+(e[-+]?\d+)?", re.IGNORECASE)
 SWEEPS = re.compile(r"(choice|range|glob)\(.*\)")
+# Names of settings elsewhere.
+ALIASES = {
+    "lr": "train.learning_rate",
+    "r": "method.rank",
+    "lora_r": "method.rank",
+    "lora_rank": "method.rank",
+    "lora_alpha": "method.alpha",
+    "lora_dropout": "method.dropout",
+    "num_train_epochs": "train.epochs",
+    "per_device_train_batch_size": "train.batch_size",
+    "max_seq_length": "train.max_length",
+    "lr_scheduler_type": "train.scheduler",
+    "output_dir": "outputs",
+}
+# What other programs call what another command, or a setting of Hydra, does here.
+CONFIG_FILES = ("config", "config_file", "conf", "cfg_file")
+DRY_RUNS = ("dry-run", "dry_run", "dryrun", "plan", "estimate")
+VERBOSE = ("verbose", "debug", "v")
 # Corpora by the ending of their file.
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".parquet": "parquet", ".txt": "text"}
 
@@ -196,19 +214,51 @@ class Repair:
         return (whole.endswith((",", "=")) and self._kind(key) is not None) or _open_bracket(whole)
 
     def _take_flag(self, argument: str) -> None:
-        name, equals, value = argument.lstrip("-").partition("=")
-        key, flag = self._key_named(name), self._flag_like(name)
-        if key is not None and not flag:
+        name, equals, value = argument.strip(",").lstrip("-").partition("=")
+        key = self._key_named(name)
+        flag = "" if key == name.replace("-", "_") else self._flag_like(name)
+        if not name and self._words.flags:
+            self._note("is not needed", argument)
+        elif self._words.flags and re.match(r"-m,*\w+=", argument):
+            self._note("must be two words", argument)
+            self.arguments.append("-m")
+            self._waiting.insert(0, argument[2:].lstrip(","))
+        elif self._words.flags and name.replace("-", "_") in CONFIG_FILES:
+            self._note("there is no such flag", argument)
+            path = Path(value if equals else self._waiting.pop(0) if self._waiting else "DIR/FILE.yaml")
+            self.arguments += ["--config-dir", str(path.parent), "--config-name", path.stem]
+        elif key is not None and not flag:
             self._note("must be key=value, without dashes", argument)
             self.arguments.append(f"{key}={value if equals else self._values(key)}")
         elif flag:
             self._note("there is no such flag", argument)
-            self.arguments.append(f"{flag}={value}" if equals else flag)
+            takes = next(each for each in FLAGS if flag in (each.name, each.short)).value
+            follows = bool(takes) and not equals and bool(self._waiting) and "=" not in self._waiting[0]
+            value = self._waiting.pop(0) if follows else value
+            self.arguments.append(f"{flag}={value}" if takes and value else flag)
+        elif self._words.flags and (name in VERBOSE or name.startswith("hydra.")):
+            self._note("must be key=value, without dashes", argument)
+            self.arguments.append(f"{'hydra.verbose' if name in VERBOSE else name}={value or 'true'}")
+        elif self._words.flags and name in DRY_RUNS:
+            rest = [each for each in (*self.arguments, *self._waiting) if each != argument]
+            hint = f"What it would take says `{command_of(rest, 'plan')}`."
+            self._give_up(Fault("unknown-flag", "there is no such flag", got=argument, hint=hint))
         elif group := next((group for group, options in self._words.choices.items() if name in options), None):
             self._note("must be key=value, without dashes", argument)
             self.arguments.append(f"{group}={name}")
         else:
-            self._give_up(Fault("unknown-flag", "there is no such flag", got=argument, allowed=self._flags))
+            self._give_up(self._no_flag(argument, name.replace("-", "_")))
+
+    def _no_flag(self, argument: str, name: str) -> Fault:
+        fault = Fault("unknown-flag", "there is no such flag", got=argument)
+        flag = flag_named(argument)
+        if flag is not None and not self._words.flags:
+            hint = f"It is for `{command_of([], 'train')}` and `plan`; leave it out."
+            return fault.but(problem="is no flag of this command", hint=hint)
+        several = [key for key in self._words.kinds if key.endswith(f".{name}")]
+        if several:
+            return fault.but(hint=f"Did you mean {' or '.join(f'{key}=VALUE' for key in several)}?")
+        return fault.but(allowed=self._flags)
 
     @property
     def _flags(self) -> tuple[str, ...]:
@@ -217,7 +267,12 @@ class Repair:
     def _flag_like(self, name: str) -> str:
         """Return the flag that a name with one dash, or with others inside, stands for; empty for none."""
         bare = {flag.replace("-", ""): flag for flag in self._flags}
-        return bare.get(name.replace("-", "").replace("_", "").lower(), "")
+        short = {flag.short.lstrip("-"): flag.short for flag in FLAGS if flag.name in self._flags and flag.short}
+        plain = name.replace("-", "").replace("_", "").lower()
+        if plain in bare or plain in short:
+            return bare.get(plain, "") or short[plain]
+        close = get_close_matches(plain, bare, n=1, cutoff=0.75)
+        return bare[close[0]] if close else ""
 
     def _values(self, key: str) -> str:
         """Take the values that follow a key from what is waiting, and return them as one."""
@@ -290,8 +345,15 @@ class Repair:
         name = name.replace("-", "_")
         if name in keys:
             return name
-        inner = [key for key in keys if key.endswith(f".{name}")]
-        return inner[0] if len(inner) == 1 else None
+        if ALIASES.get(name) in keys:
+            return ALIASES[name]
+        # The last part of a key, where only one has it.
+        named: dict[str, list[str]] = {}
+        for key in keys:
+            named.setdefault(key.rpartition(".")[2], []).append(key)
+        single = {last: found[0] for last, found in named.items() if len(found) == 1}
+        close = [name] if name in single else get_close_matches(name, [*single, *keys], n=1, cutoff=0.8)
+        return single.get(close[0], close[0]) if close else None
 
     def _finish(self) -> None:
         """Write lists in brackets, and ask for a matrix where a value is several."""

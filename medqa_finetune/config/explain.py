@@ -23,7 +23,9 @@ from medqa_finetune.compat import omegaconf as omegaconf_compat
 from medqa_finetune.compat.hydra import ABSENT, Argument, ConfigFile, MissingFile, chosen_names, value_at
 from medqa_finetune.compat.omegaconf import Kind, Refusal, references_of, variables_of
 from medqa_finetune.config.command_line import quoted
+from medqa_finetune.config.corrections import ALIASES
 from medqa_finetune.config.groups import clause, conf_folder, writable_node, yaml_fault
+from medqa_finetune.config.plugin_keys import KEYS, is_plugin_setting, unknown_plugin_setting
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.schema_faults import alternatives, type_fault
 from medqa_finetune.errors import NO_VALUE, Fault, brief
@@ -31,27 +33,13 @@ from medqa_finetune.errors import NO_VALUE, Fault, brief
 SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
 # Every composition begins with this file, `config.yaml`.
 PRIMARY_FILE = "config"
-# Names of settings elsewhere.
-ALIASES = {
-    "lr": "train.learning_rate",
-    "r": "method.rank",
-    "lora_r": "method.rank",
-    "lora_rank": "method.rank",
-    "lora_alpha": "method.alpha",
-    "lora_dropout": "method.dropout",
-    "num_train_epochs": "train.epochs",
-    "per_device_train_batch_size": "train.batch_size",
-    "max_seq_length": "train.max_length",
-    "lr_scheduler_type": "train.scheduler",
-    "output_dir": "outputs",
-}
 HYDRA_KEYS = (
     "hydra.mode",
     "hydra.searchpath",
     "hydra.sweeper.params",
     "hydra/launcher",
     "hydra/sweeper",
-    *(f"hydra.launcher.{key}" for key in ("max_parallel", "gpus_per_cell", "retries", "grace_seconds")),
+    *(f"hydra.launcher.{key}" for key in KEYS["hydra/launcher"]["local"]),
 )
 # Groups whose files set keys of all sections, and say so.
 OF_ROOT = ("profile", "experiment")
@@ -100,6 +88,8 @@ def _explained(error: Exception, asked: "_Asked", written: Mapping[str, object])
         return _unreadable(argument, hydra_compat.words_of(error))
     if (cause := hydra_compat.cause_of(error)) is not None:
         return _refused(cause, asked, written)
+    if hydra_compat.is_refused_plugin(error) and (refused := _plugin_fault(asked)) is not None:
+        return refused
     argued = None
     if hydra_compat.is_composition_error(error):
         argued = _defaults_fault(asked) or _argued_fault(asked)
@@ -163,6 +153,11 @@ def _missing(missing: MissingFile, asked: _Asked) -> Fault:
     file = None if any(typed) else next((file for file in asked.files if name in file.chooses), None)
     place = None if file is None or file.name == PRIMARY_FILE else str(file.path)
     options = missing.options or tuple(asked.options(group))
+    if f"--config-name={name}" in asked.typed:
+        found = sorted({path.stem for folder in asked.folders for path in folder.glob("*.yaml")})
+        hint = "Give the folder with the file as well: --config-dir DIR."
+        problem = "no such configuration file"
+        return Fault("file-missing", problem, key="--config-name", got=name, allowed=tuple(found), hint=hint)
     if not group or not options:
         return Fault("file-missing", "no such configuration file", got=f"{name}.yaml", file=place)
     return Fault("not-allowed", "unknown value", key=group, got=missing.choice, allowed=options, file=place)
@@ -251,7 +246,16 @@ def _unknown_key(key: str, asked: _Asked) -> Fault:
         return unknown_setting(key).but(got=held[1], file=str(held[0].path))
     # For `trian.epochs`, Hydra refuses `trian`.
     whole = next((each.key for each in asked.arguments if each.key.startswith(f"{key}.")), key)
+    if is_plugin_setting(whole):
+        return unknown_plugin_setting(whole, asked.arguments)
     return unknown_setting(whole)
+
+
+def _plugin_fault(asked: _Asked) -> Fault | None:
+    """Return the fault of the first added setting that a launcher or sweeper does not have."""
+    added = [each.key for each in asked.arguments if each.prefix and is_plugin_setting(each.key)]
+    faults = [unknown_plugin_setting(key, asked.arguments) for key in added]
+    return next((fault for key, fault in zip(added, faults, strict=True) if key not in fault.allowed), None)
 
 
 def _unresolved(refusal: Refusal, words: str, written: Mapping[str, object]) -> Fault:

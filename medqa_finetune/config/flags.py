@@ -46,6 +46,8 @@ FLAGS = (
     Flag("--config-dir", "-cd", "DIR"),
     Flag("--experimental-rerun", "", "FILE"),
 )
+# What a folder of configuration files is.
+GROUP_FOLDERS = "Give a folder that has a folder for every group of your own, such as my_conf/method/mine.yaml."
 HELP = tuple(name for flag in FLAGS[:2] for name in (flag.name, flag.short) if name)
 # Hydra takes one of these at most, and runs one experiment without any.
 WHAT_TO_DO = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
@@ -150,6 +152,6 @@ def _check(flags: dict[str, str]) -> None:
         faults.append(Fault("not-supported", problem, key="--experimental-rerun", hint=hint))
     if (folder := flags.get("--config-dir")) and not Path(folder).is_dir():
         problem = "no such folder" if not Path(folder).exists() else "must be a folder"
-        faults.append(Fault("file-missing", problem, key="--config-dir", got=folder))
+        faults.append(Fault("file-missing", problem, key="--config-dir", got=folder, hint=GROUP_FOLDERS))
     if faults:
         raise ConfigError(*faults)

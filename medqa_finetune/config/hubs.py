@@ -31,6 +31,10 @@ def other_ways(hub: str, option: str) -> str:
         if "modelscope" in sys.modules or find_spec("modelscope")
         else " (pip install 'medqa-finetune[modelscope]' first)"
     )
-    if os.environ.get(ENDPOINT):
-        return f"{ENDPOINT} names another address: unset {ENDPOINT}, or give {option}=modelscope{extra}."
+    if endpoint := os.environ.get(ENDPOINT, "").rstrip("/"):
+        mirror = "" if endpoint == MIRROR else f"export {ENDPOINT}={MIRROR}, "
+        return (
+            f"{ENDPOINT}={endpoint} names what does not answer. What helps, in this order: {mirror}{option}=modelscope"
+            f"{extra}, unset {ENDPOINT}."
+        )
     return f"Where it is blocked, export {ENDPOINT}={MIRROR}, or give {option}=modelscope{extra}."

@@ -20,11 +20,15 @@ from medqa_finetune.methods.registry import method_of
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
 MULTIRUN = "--multirun"
+# What `--shell-completion` does.
+SHELL_STEPS = ("install", "uninstall", "query")
 # Groups whose options have a name of their own, which is the run's; two merged into one would be neither.
 NAMED_GROUPS = ("method", "data", "corpus", "model", "tracker")
 # Experiments may be several, as Hydra has it: settings under a name, one behind the other.
 ONE_CHOICE = (*NAMED_GROUPS, "profile", "train", "evaluate")
 ONE_PLUGIN = ("hydra/launcher", "hydra/sweeper")
+# Settings of sweepers that hold sweeps.
+SWEPT_PARTS = ("hydra.sweeper.params", "hydra.sweeper.space")
 # What this program does with settings of Hydra; all others are Hydra's own or belong to its folders.
 TAKEN = (
     "hydra.mode", "hydra.searchpath", "hydra.launcher", "hydra.sweeper", "hydra.callbacks", "hydra.verbose",
@@ -68,6 +72,10 @@ def refuse_without_effect(line: CommandLine) -> None:
         return  # the launcher's own arguments
     arguments = read_arguments(map(quoted, line.overrides))
     faults = [fault for each in arguments if (fault := _fault_of(each, line)) is not None]
+    if "--shell-completion" in line.flags and not any(each.key in SHELL_STEPS for each in arguments):
+        problem, hint = "must be followed by what to do", f'Type `eval "$({command_of(["-sc", "install=bash"])})"`.'
+        allowed = tuple(f"{each}=SHELL" for each in SHELL_STEPS)
+        faults.append(Fault("missing-value", problem, key="--shell-completion", allowed=allowed, hint=hint))
     mode = next((each for each in arguments if each.key == "hydra.mode"), None)
     if mode is not None and line.many and str(mode.value).upper() != "MULTIRUN":
         faults.append(Fault("conflict", "excludes -m", key="hydra.mode", got=mode.value, hint="Give one of them."))
@@ -127,9 +135,12 @@ def _of_hydra(argument: Argument, line: CommandLine) -> Fault | None:
     key = argument.key.partition("@")[0]
     if argument.prefix == "~":
         return Fault("no-effect", "cannot be deleted", key=f"~{key}", hint=ABSENT_HINT)
-    if argument.sweeps and line.many and not _is_below(key, ("hydra.sweeper",)):
+    if argument.sweeps and line.many and not _is_below(key, SWEPT_PARTS):
         got = argument.typed.partition("=")[2]
         return Fault("no-effect", "is one for the whole matrix", key=key, got=got, hint="Give one value.")
+    if key.endswith("._target_"):
+        hint = "Choose by name: hydra/launcher=NAME, hydra/sweeper=NAME."
+        return Fault("no-effect", "cannot be changed", key=key, got=argument.value, hint=hint)
     if key in (*ONE_PLUGIN, "hydra.launcher", "hydra.sweeper") and (wrong := _no_plugin(argument)) is not None:
         hint = f"Give {key.replace('.', '/')}=NAME, or leave it out."
         return Fault("wrong-type", "must be one name", key=key, got=wrong, hint=hint)

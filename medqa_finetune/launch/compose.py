@@ -96,6 +96,15 @@ def compose_and_call(
         found = explain(error, meant, conf_folders(meant))
         whole = arguments if typed is None else typed
         raise ConfigError(*(with_command(fault, whole) for fault in found)) from None
+    except SystemExit as error:
+        # Hydra's `--cfg` prints a line of its own for a part that is not there.
+        if run.started or not error.code or not (part := line.flags.get("--package")):
+            raise
+        shown = line.flags["--cfg"]
+        hint = "It is in --cfg hydra." if part.startswith("hydra") and shown == "job" else "Give a section: train."
+        raise ConfigError(
+            Fault("not-found", "there is no such part of the settings", key="--package", got=part, hint=hint)
+        ) from None
     if run.refused is not None:
         raise run.refused
 

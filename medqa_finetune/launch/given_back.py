@@ -28,6 +28,8 @@ from medqa_finetune.launch.launcher import quote_override, register_plugins
 from medqa_finetune.record.run_dir import RECORD_NAME
 
 PATH, NAME, FOLDER = "--config-path", "--config-name", "--config-dir"
+# What a folder of a primary file is.
+PRIMARY_FOLDER = f"Give the folder of your config.yaml; groups of your own alone: {FOLDER} DIR."
 # What a record adds to the settings; it follows from them and from files.
 DERIVED = (
     "data.effective_train_size",
@@ -76,7 +78,7 @@ def _with_absolute_path(line: CommandLine) -> CommandLine:
         return line
     path = Path(folder.removeprefix("file://")).expanduser().absolute()
     if not path.is_dir():
-        raise ConfigError(Fault("file-missing", "no such folder", key=PATH, got=folder))
+        raise ConfigError(Fault("file-missing", "no such folder", key=PATH, got=folder, hint=PRIMARY_FOLDER))
     return dataclasses.replace(line, flags={**line.flags, PATH: str(path)})
 
 

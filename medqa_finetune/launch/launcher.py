@@ -182,7 +182,7 @@ class LocalLauncher(Launcher):
         shared = _shared_overrides(self._config)
         jobs = [job_of(cell, [*shared, *_own(overrides_of(cell))]) for cell in cells]
         for job, cell in zip(jobs, cells, strict=True):
-            job.overwrites = cell.config.overwrite
+            job.cell, job.overwrites = cell, cell.config.overwrite
         return self._run(jobs)
 
     def _run(self, jobs: Sequence[Job]) -> Sequence[JobReturn]:
@@ -215,7 +215,7 @@ class LocalLauncher(Launcher):
 def overrides_of(cell: "Cell") -> list[str]:
     """Return the overrides for a launcher: those of the cell, its name and the location of its folder.
 
-    With the name, the cell refuses to run if files have changed since the matrix was checked.
+    By its names, a worker finds the cell among those that it is given (`planned.planned_cell`).
     """
     path = cell.run.path
     given = {

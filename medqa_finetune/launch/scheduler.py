@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from medqa_finetune.cores import PARALLEL_VARIABLE
@@ -43,6 +43,7 @@ class Job:
         run: Its run folder, as seen by its evaluation.
         earlier: Its record when the launch began; None for a program without records.
         overwrites: Whether an existing result is overwritten.
+        cell: What its process is given to run; None for a program without cells.
         attempts: Number of starts in this launch.
         first_start: Time of the first start on the monotonic clock, in seconds.
         next_check: Monotonic time at which to check again whether another process still works on it; 0 if none did.
@@ -60,6 +61,7 @@ class Job:
     run: CellDir
     earlier: Record | None
     overwrites: bool = False
+    cell: "Cell | None" = None
     attempts: int = 0
     first_start: float | None = None
     next_check: float = 0.0
@@ -89,8 +91,16 @@ class Job:
 
     def overrides_now(self, record: Record | None) -> list[str]:
         """Return the overrides for its next start; a retry resumes the result of an earlier attempt of this launch."""
-        resumes = self.overwrites and record != self.earlier
-        return [*self.overrides, "overwrite=false"] if resumes else list(self.overrides)
+        return [*self.overrides, "overwrite=false"] if self._resumes(record) else list(self.overrides)
+
+    def cell_now(self, record: Record | None) -> "Cell | None":
+        """Return the cell for its next start, likewise."""
+        if self.cell is None or not self._resumes(record):
+            return self.cell
+        return replace(self.cell, config=replace(self.cell.config, overwrite=False))
+
+    def _resumes(self, record: Record | None) -> bool:
+        return self.overwrites and record != self.earlier
 
 
 def job_of(cell: "Cell", overrides: Sequence[str]) -> Job:
@@ -172,7 +182,7 @@ class Scheduler:
         before, progress = read_or_none(job.run), read_progress(job.run)
         try:
             environment = {**self._free[0].environment(), PARALLEL_VARIABLE: self._parallel}
-            process = CellProcess(cell_command(job.overrides_now(before)), environment)
+            process = CellProcess(cell_command(job.overrides_now(before)), environment, job.cell_now(before))
         except OSError as error:
             job.finish(ExitStatus("failed", f"its process could not be started ({error})"))
             return

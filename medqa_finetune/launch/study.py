@@ -53,12 +53,23 @@ class Trial:
 
 @dataclasses.dataclass
 class Study:
-    """All trials over one space."""
+    """All trials over one space.
+
+    Attributes:
+        path: Its file.
+        space: Sweep of every key that is tuned, as typed.
+        fixed: The other overrides of its trials.
+        trials: In the order in which they were proposed.
+        axes: Those of the other overrides that tell it apart from studies of other methods or sizes.
+        settings: Training settings of the first trial, by dotted key; empty before it.
+    """
 
     path: Path
     space: dict[str, str]
     fixed: list[str]
     trials: list[Trial] = dataclasses.field(default_factory=list)
+    axes: list[str] = dataclasses.field(default_factory=list)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def best(self) -> Trial | None:
@@ -75,11 +86,31 @@ class Study:
         if not self.path.is_file():
             return
         try:
-            self.trials = [Trial(**each) for each in json.loads(self.path.read_text(encoding="utf-8"))["trials"]]
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            self.trials = [Trial(**each) for each in found["trials"]]
+            self.settings = dict(found.get("settings", {}))
         except (OSError, ValueError, KeyError, TypeError) as error:
             hint = "Move it away to begin anew; trials that are done are not repeated."
             problem = f"is not a study ({type(error).__name__})"
             raise DataError(Fault("not-readable", problem, file=str(self.path), hint=hint)) from None
+
+    def settle(self, settings: Mapping[str, Any]) -> None:
+        """Take the settings of the first trial as it is composed now, or check that they are still those of before.
+
+        Raises:
+            ConfigError: a file has changed since; losses of trials with other settings do not compare.
+        """
+        plain = json.loads(json.dumps(settings, default=str))
+        # A newer version may have further settings.
+        changed = {key: value for key, value in self.settings.items() if key in plain and plain[key] != value}
+        if changed:
+            hint = "Put the files back, or begin another study: study=NAME."
+            problem = f"the study in {self.path} has another value, and losses of the two do not compare"
+            raise ConfigError(
+                *(Fault("conflict", problem, key=key, got=plain[key], allowed=(value,), hint=hint)
+                  for key, value in changed.items())
+            )  # fmt: skip
+        self.settings = plain
 
     def write(self, command: Sequence[str] = ()) -> None:
         """Write the file, with the command of the best trial."""
@@ -89,6 +120,7 @@ class Study:
             "chosen_by": "lowest validation loss",
             "space": self.space,
             "fixed": self.fixed,
+            "settings": self.settings,
             "best": best,
             "trials": [dataclasses.asdict(trial) for trial in self.trials],
         }

@@ -23,6 +23,7 @@ from medqa_finetune.config.explain import explain
 from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.launch.launcher import LocalLauncher, overrides_of
+from medqa_finetune.launch.planned import by_names
 from medqa_finetune.launch.sweep_parameters import default_sweeps
 from medqa_finetune.launch.task import CellTask
 from medqa_finetune.launch.trials import load_cell
@@ -48,11 +49,13 @@ class MatrixSweeper(Sweeper):
         self.launcher: Launcher | None = None
         self._typed: set[str] = set()
         self._task: TaskFunction | None = None
+        self._run_cell: TaskFunction | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store Hydra's context and configuration, and instantiate the launcher, unless nothing is to be launched."""
         self.hydra_context = hydra_context
         self.config = config
+        self._run_cell = task_function
         if isinstance(task_function, CellTask) and task_function.plans:
             self._task = task_function
             return
@@ -88,6 +91,9 @@ class MatrixSweeper(Sweeper):
         try:
             if isinstance(self.launcher, LocalLauncher):
                 return self.launcher.launch_cells(cells)
+            if isinstance(self._run_cell, CellTask):
+                # The launcher hands this object to its workers.
+                self._run_cell.planned = by_names(cells)
             overrides = [overrides_of(cell) for cell in cells]
             results: Sequence[JobReturn] = self.launcher.launch(overrides, initial_job_idx=0)
         except MedQAError:

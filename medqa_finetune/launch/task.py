@@ -6,7 +6,7 @@ A worker's command line is not the cell's, so that the command in the record is 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
@@ -16,7 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from medqa_finetune.config.compose import CONFIG_NAME
 from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.errors import ConfigError, Fault, MedQAError
+from medqa_finetune.launch.planned import Names, planning
 from medqa_finetune.record.schema import Record
+
+if TYPE_CHECKING:
+    # The launcher also serves Hydra programs other than this one.
+    from medqa_finetune.cell import Cell
 
 PROGRAM = ("python", "-m", "medqa_finetune.train")
 # Hydra's settings that say how and where a cell is started, not what it is.
@@ -37,12 +42,14 @@ class CellTask:
 
     Attributes:
         plans: Whether it only takes the settings of cells, so that our sweepers call it and launch nothing.
+        planned: Cells of the matrix, composed and checked, for workers of other launchers, which get this object.
         started: Whether a composition succeeded and the task has begun, in this process.
         refused: Error of a single run, for which Hydra would only print a line; a matrix raises it.
     """
 
     def __init__(self, task: Callable[[DictConfig], Any], *, plans: bool = False) -> None:
         self.plans = plans
+        self.planned: dict[Names, Cell] = {}
         self.started = False
         self.refused: MedQAError | None = None
         self._task = task
@@ -53,7 +60,8 @@ class CellTask:
         hydra_config = HydraConfig.get()
         try:
             check_direction(hydra_config)
-            return self._task(composed)
+            with planning(self.planned):
+                return self._task(composed)
         except MedQAError as error:
             if hydra_config.mode != RunMode.RUN:
                 raise

@@ -1,13 +1,17 @@
 """`hydra/sweeper=tuning`: settings proposed by Optuna, chosen by validation loss; every trial is a cell of its own.
 
+Methods, sizes, models, corpora and seeds are compared, not chosen: where they are several, each combination is a study.
+
 Scores of the test set are never read: settings that are chosen by them make them too good.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,19 +25,22 @@ from medqa_finetune.config.identity import flatten, training_settings
 from medqa_finetune.config.no_effect import refuse_unused_settings
 from medqa_finetune.config.ranges import AUTO, one_of
 from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, MedQAError, RunError, brief
-from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.launch.launcher import LocalLauncher
 from medqa_finetune.launch.study import SAMPLERS, Study, Trial, check_optuna, propose
 from medqa_finetune.launch.sweep_parameters import default_sweeps
 from medqa_finetune.launch.sweeper import MatrixSweeper, found_nothing
 from medqa_finetune.launch.trials import launch_trials, load_cell
+from medqa_finetune.launch.validate import check_all
 from medqa_finetune.log import visible
 from medqa_finetune.methods.registry import method_of
-from medqa_finetune.model.locate import locate_architecture
+from medqa_finetune.model.locate import locate_architecture, locate_model
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
 
+# Settings that are compared, not chosen.
+AXES = ("method", "data", "data.train_size", "model", "corpus", "seed")
+FEWER_QUESTIONS = "evaluate.max_samples=20 asks fewer"
 # Settings that change what the validation loss is a mean over; losses of two values do not compare.
 NOT_COMPARED = ("model", "corpus", "profile", "data.scale", "data.validation_size", "data.split_seed",
                 "data.near_duplicate_threshold", "train.max_length")  # fmt: skip
@@ -69,30 +76,60 @@ class TuningSweeper(MatrixSweeper):
         """
         if self._task is not None:
             return super().sweep(arguments)
-        self._check_settings()
-        space, fixed = self._space_of(arguments)
-        check_optuna()
-        study = self._study(space, fixed)
+        space, combinations = self._checked(arguments)
+        studies = [self._study(space, fixed) for fixed in combinations]
+        results: list[JobReturn] = []
+        faults: list[Fault] = []
+        for number, study in enumerate(studies, 1):
+            if len(studies) > 1:
+                print(visible(f"study {number} of {len(studies)}  {' '.join(study.axes)}"), file=sys.stderr)
+            results += self._finish(study, space)
+            try:
+                _say(study, self._command(study))
+            except RunError as error:
+                faults += error.faults
+        if faults:
+            raise RunError(*faults)
+        return results
+
+    def _finish(self, study: Study, space: dict[str, Override]) -> list[JobReturn]:
+        """Run what is missing of a study."""
         results: list[JobReturn] = []
         while batch := self._next(study, space):
             study.write(self._command(study))
             results += self._run(study, batch)
-        command = self._command(study)
-        study.write(command)
-        _say(study, command)
+        study.write(self._command(study))
         return results
+
+    def _checked(self, arguments: Sequence[str]) -> tuple[dict[str, Override], list[list[str]]]:
+        """Return what is tuned, and the other overrides of every study.
+
+        Raises:
+            MedQAError: a study is impossible, which is said before that Optuna is missing.
+        """
+        assert self.config is not None, "setup() comes first"  # noqa: S101
+        self._check_settings()
+        space, combinations = self._space_of(arguments)
+        sample = Trial({key: _first_value(override) for key, override in space.items()})
+        locate = locate_model if self._task is None else locate_architecture
+        load = partial(load_cell, self._load, config=self.config, locate=locate)
+
+        def check(fixed: list[str]) -> None:
+            _check_chosen(load((*fixed, *sample.overrides)), space)
+
+        check_all(combinations, check)
+        check_optuna()
+        return space, combinations
 
     def _planned(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the overrides of as many trials, of settings that may be proposed."""
         assert self.config is not None, "setup() comes first"  # noqa: S101
-        self._check_settings()
-        space, fixed = self._space_of(arguments)
-        check_optuna()
+        space, combinations = self._checked(arguments)
         values = propose(space, [], self._trials, "random", self._seed)
-        asked = [(*fixed, *Trial(each).overrides) for each in values]
-        _check_chosen(load_cell(self._load, asked[0], self.config, locate_architecture), space)
-        drawn = say("{count} trials with settings drawn at random; a study proposes others", count=len(asked))
-        print(drawn, file=sys.stderr)
+        asked = [(*fixed, *Trial(each).overrides) for fixed in combinations for each in values]
+        each = f" ({len(combinations)} studies of {len(values)})" if len(combinations) > 1 else ""
+        print(f"{len(asked)} trials{each} with settings drawn at random; a study proposes others", file=sys.stderr)
+        print(f"every trial answers the test questions, which choose nothing: {FEWER_QUESTIONS}", file=sys.stderr)
         return asked
 
     def _check_settings(self) -> None:
@@ -105,8 +142,8 @@ class TuningSweeper(MatrixSweeper):
         if faults:
             raise ConfigError(*faults)
 
-    def _space_of(self, arguments: Sequence[str]) -> tuple[dict[str, Override], list[str]]:
-        """Return the sweep of every swept key, and the other overrides."""
+    def _space_of(self, arguments: Sequence[str]) -> tuple[dict[str, Override], list[list[str]]]:
+        """Return the sweep of every tuned key, and the other overrides of every study."""
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         try:
@@ -115,26 +152,34 @@ class TuningSweeper(MatrixSweeper):
         except COMPOSITION_ERRORS as error:
             raise ConfigError(*explain(error, ["--multirun", *arguments])) from None
         last = {override.get_key_element(): override for override in parsed}
-        space = {key.lstrip("+"): override for key, override in last.items() if override.is_sweep_override()}
+        swept = {key.lstrip("+"): override for key, override in last.items() if override.is_sweep_override()}
+        compared = {key: override for key, override in swept.items() if key in AXES and override.is_discrete_sweep()}
+        space = {key: override for key, override in swept.items() if key not in compared}
         if not space:
             hint = "Give a range, such as train.learning_rate='tag(log,interval(1e-5,1e-3))'."
             raise ConfigError(Fault("missing-key", "no setting is swept", key="hydra.sweeper.space", hint=hint))
         if faults := [*faults, *(fault for key in space if (fault := _fault_of_key(key)) is not None)]:
             raise ConfigError(*faults)
-        return space, [str(override.input_line) for key, override in last.items() if key.lstrip("+") not in space]
+        fixed = [
+            [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if key.lstrip("+") in compared
+            else [str(override.input_line)]
+            for key, override in last.items()
+            if key.lstrip("+") not in space
+        ]
+        return space, [list(each) for each in itertools.product(*fixed)]
 
     def _study(self, space: dict[str, Override], fixed: list[str]) -> Study:
         """Return the study of this space and these settings, with the trials that were begun before."""
         assert self.config is not None, "setup() comes first"  # noqa: S101
-        self._fixed = tuple(fixed)
         (values,) = propose(space, [], 1, self._sampler, self._seed)
         cell = load_cell(self._load, (*fixed, *Trial(values).overrides), self.config)
-        _check_chosen(cell, space)
         written = {key: str(override.input_line).partition("=")[2] for key, override in sorted(space.items())}
         same = [*sorted(fixed), *written.items(), cell.fingerprints.corpus, cell.fingerprints.model]
         digest = hashlib.sha256(repr(same).encode()).hexdigest()[:8]
         names = "_".join(key.rpartition(".")[2] for key in written)
-        study = Study(cell.run.path.parent / f"sweep_{names}_{digest}.json", written, fixed)
+        axes = [each for each in fixed if each.partition("=")[0].lstrip("+") in AXES]
+        study = Study(cell.run.path.parent / f"sweep_{names}_{digest}.json", written, fixed, axes=axes)
         study.read()
         return study
 
@@ -149,8 +194,7 @@ class TuningSweeper(MatrixSweeper):
         new = [Trial(values) for values in propose(space, study.trials, count, self._sampler, self._seed)]
         study.trials += new
         if not new:
-            tried = say("all {count} settings of this space have been tried", count=len(study.trials))
-            print(tried, file=sys.stderr)
+            print(f"all {len(study.trials)} settings of this space have been tried", file=sys.stderr)
         return new
 
     def _at_a_time(self) -> int:
@@ -158,39 +202,44 @@ class TuningSweeper(MatrixSweeper):
 
     def _run(self, study: Study, batch: Sequence[Trial]) -> list[JobReturn]:
         assert self.config is not None, "setup() comes first"  # noqa: S101
-        asked = [(*self._fixed, *trial.overrides) for trial in batch]
+        # A file may have been edited since, in the night or between two starts.
+        study.settle(training_settings(self._cell(study, study.trials[0]).written_settings))
+        asked = [(*study.fixed, *trial.overrides) for trial in batch]
         for trial in batch:
-            print(visible(say("{trial}  begins", trial=self._where(study, trial))), file=sys.stderr)
+            print(visible(f"{self._where(study, trial)}  begins"), file=sys.stderr)
         results = launch_trials(self._launch, self._load, self.config, asked)
         for trial, result in zip(batch, results, strict=True):
             outcome = outcome_of(result)
             if isinstance(outcome, MedQAError) and outcome.exit_code == EXIT_BAD_INPUT and study.best is None:
                 raise outcome
             _end(trial, outcome)
-            shown = (
-                say("validation loss {value}", value=f"{trial.value:.4f}")
-                if trial.value is not None
-                else say("failed: {reason}", reason=translated(trial.reason, Kind.FAULT))
-            )
+            shown = f"validation loss {trial.value:.4f}" if trial.value is not None else f"failed: {trial.reason}"
             print(visible(f"{self._where(study, trial)}  {shown}"), file=sys.stderr)
         return results
 
     def _where(self, study: Study, trial: Trial) -> str:
         number = study.trials.index(trial) + 1
-        most = max(self._trials, len(study.trials))
-        return f"{say('trial {number} of {most}', number=number, most=most)}  {' '.join(trial.overrides)}"
+        return f"trial {number} of {max(self._trials, len(study.trials))}  {' '.join(trial.overrides)}"
 
-    def _cell(self, trial: Trial) -> "Cell":
+    def _cell(self, study: Study, trial: Trial) -> "Cell":
         assert self.config is not None, "setup() comes first"  # noqa: S101
-        return load_cell(self._load, (*self._fixed, *trial.overrides), self.config)
+        return load_cell(self._load, (*study.fixed, *trial.overrides), self.config)
 
     def _command(self, study: Study) -> tuple[str, ...]:
         """Return the command of the best trial, and note its run."""
         if study.best is None:
             return ()
-        cell = self._cell(study.best)
+        cell = self._cell(study, study.best)
         study.best.run = str(cell.run.path)
         return cell.command
+
+
+def _first_value(override: Override) -> Any:
+    """Return a value that may be proposed."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return value.start
+    return next(iter(override.sweep_string_iterator()))
 
 
 def _fault_of_range(override: Override) -> Fault | None:
@@ -252,7 +301,8 @@ def _end(trial: Trial, outcome: Any) -> None:
         trial.status, trial.value = "done", outcome
         return
     trial.status = "failed"
-    trial.reason = brief(" ".join(str(outcome).split())) if outcome is not None else "it has no validation loss"
+    said = " ".join(str(outcome).split()).removeprefix("failed: ")
+    trial.reason = brief(said) if outcome is not None else "it has no validation loss"
 
 
 def _say(study: Study, command: Sequence[str]) -> None:
@@ -265,15 +315,8 @@ def _say(study: Study, command: Sequence[str]) -> None:
     if best is None:
         faults = [Fault("run-failed", trial.reason, file=" ".join(trial.overrides)) for trial in failed]
         raise RunError(Fault("runs-not-done", f"none of {len(study.trials)} trials is done"), *faults)
-    chosen = say(
-        "best of {count} trials, {failed} of which failed, by validation loss ({loss}): {settings}; all of them: {path}"
-        if failed
-        else "best of {count} trials by validation loss ({loss}): {settings}; all of them: {path}",
-        count=len(study.trials),
-        failed=len(failed),
-        loss=f"{best.value:.4f}",
-        settings=" ".join(best.overrides),
-        path=study.path,
-    )
-    print(visible(chosen))
-    print(say("its command: {command}", command=shlex.join(command)))
+    count = f"{len(study.trials)} trials" + (f" ({len(failed)} failed)" if failed else "")
+    of_study = f" for {' '.join(study.axes)}" if study.axes else ""
+    chosen = f"best of {count} by validation loss ({best.value:.4f}){of_study}: {' '.join(best.overrides)}"
+    print(visible(f"{chosen}; all of them: {study.path}"))
+    print(f"its command: {shlex.join(command)}")

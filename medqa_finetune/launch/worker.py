@@ -8,14 +8,20 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medqa_finetune.child_process import FAULTS_VARIABLE, faults_file, last_lines, read_faults
 from medqa_finetune.errors import Fault
 from medqa_finetune.languages.choice import VARIABLE as LANGUAGE_VARIABLE
+from medqa_finetune.launch.planned import PLANNED_VARIABLE, as_text
 from medqa_finetune.progress import PROGRESS_VARIABLE
 from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
+
+if TYPE_CHECKING:
+    # The launcher also serves Hydra programs other than this one.
+    from medqa_finetune.cell import Cell
 
 # Hydra's flags for configuration folders; a cell must use the same ones.
 SEARCH_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
@@ -38,18 +44,29 @@ def _search_flags(arguments: Sequence[str]) -> list[str]:
     return flags
 
 
+def _written(cell: "Cell", path: Path) -> Path:
+    """Write a cell for the process that runs it, and return the path."""
+    path.write_text(as_text(cell), encoding="utf-8")
+    return path
+
+
 class CellProcess:
     """The process of one attempt, in its own session, so that Ctrl-C reaches the launcher alone.
 
     Its output goes to an unnamed file, not to a pipe: a cell outlives a killed launcher until it has written a
     checkpoint, and would die at its next line if nobody read the pipe.
 
+    Args:
+        command: Its command line.
+        environment: Variables added to those of this process.
+        cell: What it is given to run; None for a program without cells.
+
     Attributes:
         faults: Why it refused its arguments; available after it has ended.
         progress_path: File to which it writes what it is doing.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], cell: "Cell | None" = None) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
         self._ended: tuple[int, list[str]] | None = None
         self.faults: list[Fault] = []
@@ -65,6 +82,8 @@ class CellProcess:
             FAULTS_VARIABLE: str(self._refusal_path),
         }
         try:
+            if cell is not None:
+                variables[PLANNED_VARIABLE] = str(_written(cell, self._refusal_path.with_name("cell.json")))
             self._process = subprocess.Popen(
                 command,
                 env={**os.environ, **variables, **environment},

@@ -13,12 +13,15 @@ def is_fusible(head: Any, states: torch.Tensor) -> bool:
 
     Not in fp16, where gradients that no scaler has enlarged yet would vanish.
     """
-    if not is_frozen_linear(head):
-        return False
     autocast = torch.is_autocast_enabled(states.device.type)
     dtype = torch.get_autocast_dtype(states.device.type) if autocast else states.dtype
-    alike = autocast or head.weight.dtype == states.dtype
-    return alike and dtype != torch.float16 and states.requires_grad and torch.is_grad_enabled()
+    return (
+        is_frozen_linear(head)
+        and (autocast or head.weight.dtype == states.dtype)
+        and dtype != torch.float16
+        and states.requires_grad
+        and torch.is_grad_enabled()
+    )
 
 
 class HeadLoss(torch.autograd.Function):

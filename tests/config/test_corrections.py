@@ -42,6 +42,19 @@ from tests.faulty import only_fault
         ("--qlora", "method=qlora"),
         ("evaluate.metrics=[rouge, bleu] seed=1", "evaluate.metrics=[rouge,bleu] seed=1"),
         ("study=my run", "study=my run"),
+        ("--metod lora", "method=lora"),
+        ("--lr 1e-4", "train.learning_rate=1e-4"),
+        ("--epoch 3", "train.epochs=3"),
+        ("-m, method=lora,qlora", "-m method=lora,qlora"),
+        ("-mmethod=lora,qlora", "-m method=lora,qlora"),
+        ("-M method=lora,qlora", "-m method=lora,qlora"),
+        ("--multi method=lora,qlora", "--multirun method=lora,qlora"),
+        ("-- method=lora", "method=lora"),
+        ("--verbose", "hydra.verbose=true"),
+        ("--hydra.verbose=true", "hydra.verbose=true"),
+        ("--configname config", "--config-name=config"),
+        ("--config ./mine.yaml", "--config-dir . --config-name mine"),
+        ("--infos", "--info"),
         ("--cfg job lora", "--cfg job method=lora"),
     ],
 )  # fmt: skip
@@ -74,6 +87,22 @@ def test_what_cannot_be_corrected_is_named(typed: str, code: str, got: str) -> N
         read_composition([typed])
     fault = only_fault(caught)
     assert (fault.code, fault.got) == (code, got)
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [("--dry-run", "medqa_finetune.plan seed=1"), ("--batch_size", "train.batch_size=VALUE or evaluate.batch_size")],
+)
+def test_flags_of_other_programs_lead_to_ours(typed: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_composition(["seed=1", typed])
+    assert (only_fault(caught).code, hint in only_fault(caught).hint) == ("unknown-flag", True)
+
+
+def test_flag_of_a_matrix_is_for_train() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_options(EvaluateOptions, ["-m", "run=x"])
+    assert "medqa_finetune.train" in only_fault(caught).hint
 
 
 def test_a_file_of_pairs_is_a_corpus(tmp_path: Path) -> None:

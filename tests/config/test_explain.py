@@ -13,9 +13,11 @@ from medqa_finetune.config import compose as composing
 from medqa_finetune.config.compose import to_config
 from medqa_finetune.config.explain import explain, hint_of, schema_keys
 from medqa_finetune.config.groups import conf_folder, option_names
+from medqa_finetune.config.plugin_keys import KEYS
 from medqa_finetune.errors import NO_VALUE, ConfigError, Fault
 from tests.config.builders import VALID, compose, leaf_keys
 
+LOCAL_KEYS = [f"hydra.launcher.{each}" for each in KEYS["hydra/launcher"]["local"]]
 OTHER_WORDS = "Ganz andere Worte.\n  and: more"
 
 
@@ -90,7 +92,7 @@ TYPED: list[tuple[list[str], tuple[str, str | None, Any], list[str], str]] = [
     (["method=null"], ("not-allowed", "method", None), METHODS, ""),
     (["hydra/launcher=nonsense"], ("not-allowed", "hydra/launcher", "nonsense"), LAUNCHERS, ""),
     (["hydra.launcher.retries=many"], ("wrong-type", "hydra.launcher.retries", "many"), [], ""),
-    (["hydra.launcher.patience=1"], ("unknown-key", "hydra.launcher.patience", NO_VALUE), [], ""),
+    (["hydra.launcher.patience=1"], ("unknown-key", "hydra.launcher.patience", 1), LOCAL_KEYS, "Leave it out."),
     (["hydra.mode=foo"], ("not-allowed", "hydra.mode", "foo"), ["RUN", "MULTIRUN"], ""),
     (["outputs=${oc.env:MEDQA_NOT_SET}"], ("variable-not-set", "outputs", "${oc.env:MEDQA_NOT_SET}"), [],
      "export MEDQA_NOT_SET="),

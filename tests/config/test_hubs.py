@@ -12,6 +12,8 @@ from medqa_finetune.config.hubs import ENDPOINT, OFFLINE, other_ways
         ({}, "huggingface", "source=modelscope"),
         ({}, "modelscope", "source=huggingface"),
         ({ENDPOINT: "https://x"}, "huggingface", "unset HF_ENDPOINT"),
+        ({ENDPOINT: "https://x"}, "huggingface", "export HF_ENDPOINT=https://hf-mirror.com, source=modelscope"),
+        ({ENDPOINT: "https://hf-mirror.com/"}, "huggingface", "in this order: source=modelscope"),
         ({OFFLINE: "1"}, "huggingface", "unset HF_HUB_OFFLINE"),
         ({OFFLINE: "0"}, "huggingface", "export HF_ENDPOINT="),
     ],

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from medqa_finetune.errors import ConfigError, DataError
+from medqa_finetune.evaluation.metrics import rouge
 from medqa_finetune.evaluation.predictions import Prediction, read_predictions
 from medqa_finetune.evaluation.score import is_empty, item_scores, own_scores, score_predictions
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
@@ -56,6 +57,20 @@ def test_columns_are_means_or_counts() -> None:
     assert list(columns.counts["bleu"]) == ["sys_len", "ref_len", *(f"{kind}{order}" for kind in ("correct", "total")
                                             for order in (1, 2, 3, 4))]  # fmt: skip
     assert columns.counts["bleu"]["sys_len"].dtype == "int64"
+
+
+def test_one_answer_has_columns_too() -> None:
+    columns = item_scores(score_predictions([answer("a", "头痛")], ["rouge"])[1], "f" * 64)
+    assert {name: array.shape for name, array in columns.values.items()} == {
+        "rouge1": (1,), "rouge2": (1,), "rougeL": (1,)
+    }  # fmt: skip
+
+
+def test_two_metrics_have_no_score_of_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medqa_finetune.evaluation.score.find_metric", lambda _: rouge.METRIC)
+    with pytest.raises(ConfigError) as caught:
+        score_predictions([answer("a", "")], ["rouge", "mine"])
+    assert (only_fault(caught).code, only_fault(caught).got) == ("repeated", "rouge1")
 
 
 def test_order_of_answers_changes_no_score() -> None:

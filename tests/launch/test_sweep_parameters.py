@@ -23,6 +23,12 @@ def meant(*arguments: str) -> list[str]:
         ("+hydra.sweeper.params.overwrite=true", ["overwrite=true"]),
         ("~hydra.sweeper.params", ["hydra.sweeper.params=null"]),
         ("hydra.sweeper.params=null", ["hydra.sweeper.params=null"]),
+        ("hydra.sweeper={params:{seed:'1,2'}}", ["seed=1,2"]),
+        ("hydra/sweeper=basic", ["hydra/sweeper=matrix"]),
+        (
+            "hydra.launcher={retries:2,max_parallel:null}",
+            ["hydra.launcher.retries=2", "hydra.launcher.max_parallel=null"],
+        ),
     ],
 )
 def test_parameters_are_sweeps_over_their_keys(typed: str, sweeps: list[str]) -> None:
@@ -49,6 +55,31 @@ def test_other_parameters_are_refused(typed: str, key: str) -> None:
     fault = only_fault(caught)
     assert (fault.code, fault.key) == ("wrong-type", key)
     assert "-m " in fault.hint
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("+hydra.sweeper.params=[seed=1,2]", "-m seed=1,2"),
+        ("+hydra.sweeper.params=seed=1,2", "-m seed=1,2"),
+        ("+hydra.sweeper.params={seed:1,2}", "-m seed=1,2"),
+        ("+hydra.sweeper.params=[{seed: '1,2'},{method: lora}]", "-m seed=1,2 method=lora"),
+        ("+hydra.sweeper.params.seed=[1,2]", "-m seed=1,2"),
+        ("+hydra.sweeper.params={1:2}", "-m seed=1,2"),
+    ],
+)
+def test_refused_sweep_is_shown_as_it_is_typed(typed: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_parameters_as_sweeps(split_flags([typed]))
+    assert only_fault(caught).hint.endswith(meant)
+
+
+def test_space_of_a_preset_takes_sweeps() -> None:
+    typed = "+hydra.sweeper.space.method.rank=4,8"
+    assert meant("hydra/sweeper=rank", typed) == ["hydra/sweeper=rank", "method.rank=4,8"]
+    with pytest.raises(ConfigError) as caught:
+        meant(typed)
+    assert only_fault(caught).code == "unknown-key"
 
 
 def test_typed_size_replaces_sizes_of_a_profile() -> None:

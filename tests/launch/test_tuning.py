@@ -109,7 +109,8 @@ def test_study_without_finished_trial_fails(ended: list[float], monkeypatch: pyt
     [
         (["method=lora"], {}, "hydra.sweeper.space"),
         ([RATE, "method=none"], {}, "method"),
-        (["model=tiny,qwen3-0.6b"], {}, "model"),
+        (["model=tiny,qwen3-0.6b"], {}, "hydra.sweeper.space"),
+        ([RATE, "method=lora,none"], {}, "method"),
         (["train.max_length=128,256"], {}, "train.max_length"),
         (["evaluate.max_samples=1,2"], {}, "evaluate.max_samples"),
         (["threads=1,2"], {}, "threads"),
@@ -139,6 +140,45 @@ def test_plan_takes_as_many_trials_and_runs_none(ended: list[float], tmp_path: P
     assert taken == RATES[:3]
     assert ended == []
     assert list(tmp_path.rglob("sweep_*")) == []
+
+
+def test_every_method_has_a_study_of_its_own(ended: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    tune(RATE, "method=lora,full", n_trials=2)
+    assert ended == [*RATES[:2], *RATES[:2]]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in Path("outputs/demo").glob("sweep_*.json")]
+    assert sorted(study["fixed"][-1] for study in found) == ["method=full", "method=lora"]
+    assert capsys.readouterr().out.count("its command: ") == 2
+
+
+def test_plan_takes_the_trials_of_every_study(ended: list[float]) -> None:
+    taken: list[str] = []
+    task = CellTask(lambda composed: taken.append(composed.method.name), plans=True)
+    tune(RATE, "method=lora,full", task=task, n_trials=2)
+    assert taken == ["lora", "lora", "full", "full"]
+    assert ended == []
+
+
+def test_study_refuses_trials_of_other_settings(tmp_path: Path) -> None:
+    study = Study(tmp_path / "sweep.json", {}, [])
+    study.settle({"train.weight_decay": 0.1, "train.max_steps": None})
+    study.write()
+    again = Study(study.path, {}, [])
+    again.read()
+    again.settle({"train.weight_decay": 0.1, "train.max_steps": None, "train.new": 1})
+    with pytest.raises(ConfigError) as caught:
+        again.settle({"train.weight_decay": 0.2})
+    assert (only_fault(caught).key, only_fault(caught).got) == ("train.weight_decay", 0.2)
+
+
+@pytest.mark.usefixtures("ended")
+def test_what_can_never_work_comes_before_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ConfigError(Fault("not-installed", "optuna"))
+
+    monkeypatch.setattr(tuning, "check_optuna", missing)
+    with pytest.raises(ConfigError) as caught:
+        tune("method=full", "method.rank=4,8")
+    assert only_fault(caught).key == "method.rank"
 
 
 def test_torn_study_is_bad_input(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_operators_numbers_and_returns_are_mutated() -> None:
-    changes = {(mutant.line, mutant.before, mutant.after) for mutant in mutants(SOURCE)}
+    changes = {(mutant.line, mutant.before, mutant.after) for mutant in mutants(SOURCE, "module.py")}
     whole = "value < limit.top and (not value < 0)"
     assert changes == {
         (7, "3", "4"),
@@ -56,7 +56,7 @@ def test_operators_numbers_and_returns_are_mutated() -> None:
 
 
 def test_every_mutant_is_a_module_of_its_own() -> None:
-    sources = [mutant.source for mutant in mutants(SOURCE)]
+    sources = [mutant.source for mutant in mutants(SOURCE, "module.py")]
     assert len({*sources, SOURCE}) == len(sources) + 1
     for source in sources:
         compile(source, "module.py", "exec")
@@ -79,7 +79,7 @@ def test_survivors_are_named_with_line_and_change(project: Path, capsys: pytest.
 def test_the_seed_decides_the_draw(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mutate, "run_tests", lambda *_: "passed")
+    monkeypatch.setattr(mutate.Tests, "run", lambda *_: "passed")
     drawn = []
     for seed in ("0", "0", "1"):
         main(["module.py", "--tests", "test_module.py", "--limit", "2", "--seed", seed])

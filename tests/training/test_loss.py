@@ -39,15 +39,18 @@ def model(micro_model: Path) -> Any:
     return model.eval()
 
 
-def gemma() -> Any:
-    """A model that caps its logits, with weights large enough for that to show."""
+def gemma(dtype: torch.dtype) -> Any:
+    """A model that caps its logits, with weights so large that the largest would be 1.5 times as large without."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         "gemma2", vocab_size=200, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, final_logit_softcapping=0.5, pad_token_id=0,
+        num_key_value_heads=2, head_dim=8, final_logit_softcapping=30.0, pad_token_id=0,
     )  # fmt: skip
     auto: Any = AutoModelForCausalLM
-    return auto.from_config(config, attn_implementation="eager").eval()
+    model = auto.from_config(config, attn_implementation="eager")
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(60)
+    return model.to(dtype).eval()
 
 
 def gradient(loss: torch.Tensor, model: Any) -> list[torch.Tensor]:
@@ -56,10 +59,12 @@ def gradient(loss: torch.Tensor, model: Any) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("chunk_bytes", [2**28, 2 * 4 * 512], ids=["at_once", "in_chunks"])
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen_head"])
 def test_loss_and_gradients_are_those_of_whole_logits(
-    model: Any, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, packed: bool
+    model: Any, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, packed: bool, frozen: bool
 ) -> None:
     monkeypatch.setattr(loss_module, "LOGIT_BYTES_AT_ONCE", chunk_bytes)
+    model.get_output_embeddings().requires_grad_(not frozen)
     wanted = reference(model)
     answer_loss = AnswerLoss(model)
     for _ in range(2):  # the first batch is also a trial
@@ -73,25 +78,45 @@ def test_loss_and_gradients_are_those_of_whole_logits(
             torch.testing.assert_close(got, exact, rtol=1e-4, atol=1e-6)
 
 
-def test_chunks_hold_no_more_logits_than_allowed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+# There are six answer tokens. What is computed in chunks is computed again backwards.
+@pytest.mark.parametrize(("rows_at_once", "expected"), [(0.5, [1] * 12), (2, [2] * 6), (4, [4, 2] * 2), (6, [6])])
+def test_chunks_hold_no_more_logits_than_allowed(
+    model: Any, monkeypatch: pytest.MonkeyPatch, rows_at_once: float, expected: list[int]
+) -> None:
     vocabulary = model.config.vocab_size
-    monkeypatch.setattr(loss_module, "LOGIT_BYTES_AT_ONCE", 2 * 4 * vocabulary)
+    monkeypatch.setattr(loss_module, "LOGIT_BYTES_AT_ONCE", int(rows_at_once * 4 * vocabulary))
     rows: list[int] = []
     model.get_output_embeddings().register_forward_hook(lambda head, inputs, logits: rows.append(logits.shape[-2]))
     answer_loss = AnswerLoss(model)
     for _ in range(2):  # the first batch is also a trial
         rows.clear()
         gradient(answer_loss(model, pad_right(ITEMS, 0)), model)
-    # 1 of the model's own per row of the batch, three chunks of 2 forwards, and again backwards.
-    assert rows == [1] + [2, 2, 2] * 2
+    # The first is the model's own, of one position of each row of the batch.
+    assert sorted(rows) == sorted([1, *expected])
 
 
-def test_a_model_that_caps_its_logits_is_asked_for_them() -> None:
-    model = gemma()
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)], ids=str
+)
+def test_a_model_that_caps_its_logits_is_asked_for_them(dtype: torch.dtype, tolerance: float) -> None:
+    model = gemma(dtype)
     answer_loss = AnswerLoss(model)
     wanted = reference(model)
     for _ in range(2):
-        torch.testing.assert_close(answer_loss(model, pad_right(ITEMS, 0)), wanted, rtol=1e-5, atol=0)
+        torch.testing.assert_close(answer_loss(model, pad_right(ITEMS, 0)), wanted, rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("caps", [False, True])
+def test_no_keys_and_values_are_kept(model: Any, caps: bool) -> None:
+    """Nothing is generated, so that they would only take memory."""
+    model = gemma(torch.float32) if caps else model
+    kept: list[Any] = []
+    model.register_forward_hook(lambda model, inputs, output: kept.append(output.past_key_values))
+    answer_loss = AnswerLoss(model)
+    for _ in range(2):
+        answer_loss(model, pad_right(ITEMS, 0))
+    assert len(kept) == 2 + caps
+    assert not any(kept)
 
 
 def test_a_batch_that_is_not_finite_decides_nothing(model: Any) -> None:

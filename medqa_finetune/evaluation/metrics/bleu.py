@@ -114,7 +114,9 @@ class Bleu(Metric):
     def corpus(self, predictions: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return corpus BLEU from the summed counts, and the mean of the predictions' sentence BLEU."""
         sys_len, ref_len, *ngrams = [int(sum(item[f"bleu.{count}"] for item in items)) for count in COUNTS]
-        corpus = _sacrebleu(effective_order=False).compute_bleu(
+        from sacrebleu import BLEU
+
+        corpus = BLEU.compute_bleu(
             ngrams[:ORDERS], ngrams[ORDERS:], sys_len, ref_len, smooth_method=SMOOTHING, max_ngram_order=ORDERS
         )
         mean = sum(item["sentence_bleu"] for item in items) / len(items)
@@ -138,10 +140,7 @@ def reference_streams(predictions: Sequence[Prediction]) -> list[list[str]]:
 def _sacrebleu(effective_order: bool) -> "BLEU":
     from sacrebleu import BLEU
 
-    # force silences a warning about texts that look tokenized; it is not part of the score.
-    return BLEU(
-        tokenize="zh", smooth_method=SMOOTHING, max_ngram_order=ORDERS, effective_order=effective_order, force=True
-    )
+    return BLEU(tokenize="zh", smooth_method=SMOOTHING, max_ngram_order=ORDERS, effective_order=effective_order)
 
 
 METRIC = Bleu()

@@ -68,8 +68,6 @@ def _scored(prediction: Prediction) -> Item:
 
 
 def _rouge(prediction: str, reference: str) -> tuple[float, float, float]:
-    if not prediction.strip() or not reference.strip():
-        return 0.0, 0.0, 0.0
     said, wanted = _words(prediction), _words(reference)
     numbers: dict[str, int] = {}
     sequences = [[numbers.setdefault(word, len(numbers)) for word in words] for words in (said, wanted)]
@@ -81,8 +79,9 @@ def _rouge(prediction: str, reference: str) -> tuple[float, float, float]:
 
 
 def _f1(shared: int, in_prediction: int, in_reference: int) -> float:
-    precision = shared / in_prediction if in_prediction else 0.0
-    recall = shared / in_reference if in_reference else 0.0
+    if not shared:
+        return 0.0
+    precision, recall = shared / in_prediction, shared / in_reference
     return 2 * (precision * recall) / (precision + recall + EPSILON)
 
 
@@ -99,8 +98,6 @@ def _words(text: str) -> list[str]:
 
 
 def _bleu(prediction: str, reference: str) -> float:
-    if not prediction:
-        return 0.0
     logs, zeros = [], 0
     for order in ORDERS:
         shared, every = shared_ngrams(prediction, (reference,), order), max(1, len(prediction) - order + 1)

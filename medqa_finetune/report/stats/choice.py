@@ -7,10 +7,13 @@ loss is chosen, and recommendations and comparisons between methods are about ch
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from statistics import fmean, stdev
 
 from medqa_finetune.report.runs import Cell
 
+# Values of a setting from which on its lowest loss at the smallest or largest says something: of two, one always is.
+FEWEST_VALUES = 3
 # Settings that may be chosen. A sequence length changes what the validation loss is taken on.
 CHOSEN_BELOW = ("method.", "train.")
 NOT_CHOSEN = ("train.max_length", "train.micro_batch", "train.gradient_checkpointing")
@@ -93,7 +96,7 @@ def _tries(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
             key = repr((*place, sorted(fixed.items())))
             alike.setdefault(key, []).append(cell)
     for group in alike.values():
-        if len(group) > 1 and swept_keys(group):
+        if swept_keys(group):
             yield group
 
 
@@ -123,18 +126,18 @@ def _choice(cells: Sequence[Cell]) -> Choice:
             )
         )
     tries.sort(key=lambda each: [_order(value) for value in each.values])
-    measured = [each for each in tries if each.loss is not None]
+    measured = [(each.loss, each) for each in tries if each.loss is not None]
     if not measured:
         return Choice(keys, tuple(tries), None)
-    best = min(measured, key=lambda each: each.loss or 0.0)
-    return Choice(keys, tuple(tries), best.cell, _edge(keys, measured, best))
+    _, best = min(measured, key=itemgetter(0))
+    return Choice(keys, tuple(tries), best.cell, _edge(keys, [each for _, each in measured], best))
 
 
 def _edge(keys: Sequence[str], tries: Sequence[Try], best: Try) -> str | None:
     for place, key in enumerate(keys):
         values = [value for each in tries if is_number(value := each.values[place])]
         own = best.values[place]
-        if is_number(own) and len(set(values)) > 1 and own in (min(values), max(values)):  # type: ignore[type-var]
+        if is_number(own) and len(set(values)) >= FEWEST_VALUES and own in (min(values), max(values)):  # type: ignore[type-var]
             return key
     return None
 

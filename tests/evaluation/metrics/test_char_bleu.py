@@ -7,7 +7,7 @@ from nltk.translate.bleu_score import corpus_bleu
 from sacrebleu import BLEU
 
 from medqa_finetune.evaluation.metrics.bleu import reference_streams
-from medqa_finetune.evaluation.metrics.char_bleu import METRIC
+from medqa_finetune.evaluation.metrics.char_bleu import METRIC, brevity_penalty
 from medqa_finetune.evaluation.predictions import Prediction, read_predictions
 from tests.evaluation.golden import GOLDEN, needs_golden
 
@@ -66,6 +66,8 @@ def test_pinned_by_hand() -> None:
         {"char_bleu1": 100, "char_bleu2": 100 * 0.6**0.5, "char_bleu3": 0, "char_bleu4": 0}
     )
     assert values([Prediction("a", "", ("头痛发热",), "头痛")])["char_bleu1"] == pytest.approx(36.787944117)
+    # The limit of e^(1 - r/c) for ever shorter predictions.
+    assert brevity_penalty(0, 4) == 0
 
 
 def test_empty_answers_count() -> None:

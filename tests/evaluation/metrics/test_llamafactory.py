@@ -1,9 +1,12 @@
+import tempfile
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from medqa_finetune.evaluation.metrics import llamafactory
 from medqa_finetune.evaluation.metrics.llamafactory import METRIC
 from medqa_finetune.evaluation.predictions import Prediction, read_predictions
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
@@ -72,3 +75,25 @@ def test_an_answer_with_several_references_has_no_such_score() -> None:
     items = METRIC.items(answers)
     assert items[1] == {}
     assert METRIC.corpus(answers, items) == {}
+
+
+def test_of_equally_likely_cuts_jiebas_is_taken() -> None:
+    import jieba
+
+    # Every word has the probability 1, as has every sequence of words.
+    ours, theirs = llamafactory._faster(jieba.Tokenizer)(), jieba.Tokenizer()
+    theirs.FREQ = dict.fromkeys(["头痛", "头痛发", "痛发", "发热", "热咳", "咳嗽"], 1)
+    theirs.total, theirs.initialized = 1, True
+    ours.weights, ours.least = dict.fromkeys(theirs.FREQ, 0.0), 0.0
+    graph = theirs.get_DAG("头痛发热咳嗽")
+    routes: list[dict[int, tuple[float, int]]] = [{}, {}]
+    for tokenizer, route in zip((ours, theirs), routes, strict=True):
+        tokenizer.calc("头痛发热咳嗽", graph, route)
+    assert routes[0] == routes[1]
+
+
+def test_no_dictionary_is_written_where_others_could_change_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    llamafactory._jieba.cache_clear()
+    assert score("恶心呕吐腹泻", "腹泻呕吐恶心")[0] == 100
+    assert list(tmp_path.iterdir()) == []

@@ -24,6 +24,10 @@ def test_mean_is_over_tokens_not_over_answers() -> None:
     assert got.signature == "perplexity|reference:first|tokens:answer+end|mean:token"
 
 
+def test_an_answer_without_tokens_adds_nothing() -> None:
+    assert scores(answer("a", 0.0, 0), answer("b", math.log(8), 1))["perplexity"].value == pytest.approx(8)
+
+
 def test_no_likelihoods_no_score() -> None:
     assert scores(answer("a"), answer("b")) == {}
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from sacrebleu import BLEU
 from sacrebleu.significance import PairedTest
+from scipy.special import ndtri
 
 from medqa_finetune.evaluation.metrics.bleu import corpus_bleu
 from medqa_finetune.evaluation.metrics.perplexity import perplexity
 from medqa_finetune.report.stats.bootstrap import (
     Sample,
+    _kept_counts,
     bootstrap,
     bounds,
     holm,
@@ -90,9 +92,26 @@ def test_little_memory_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = (Sample(rng.normal(size=(50, 1)), mean), Sample(rng.normal(size=(50, 1)), mean))
     before = bootstrap(pair, 300, 1), randomisation([pair], 300, 1)
     monkeypatch.setattr("medqa_finetune.report.stats.bootstrap.AT_ONCE", 700)
+    _kept_counts.cache_clear()
     # How a product is summed up depends on its shape, and so does the last bit.
     np.testing.assert_allclose(bootstrap(pair, 300, 1), before[0], rtol=1e-12, atol=1e-15)
     assert np.array_equal(randomisation([pair], 300, 1), before[1])
+
+
+def test_coins_drawn_in_parts_are_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medqa_finetune.report.stats.bootstrap.COINS_AT_ONCE", 700)
+    one = Sample(np.arange(50.0)[:, None], mean)
+    # Every trial counts: (1 + 300) / (1 + 300).
+    assert randomisation([(one, one)], 300, 1) == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize(("n", "quantile"), [(4, 3.182446), (5, 2.776445), (30, 2.045230)])
+def test_few_questions_have_students_interval(n: int, quantile: float) -> None:
+    """For means of normal values, whose draws are too narrow by sqrt((n - 1) / n); quantiles are R's `qt`."""
+    error = 0.5  # the standard deviation of the n values, over sqrt(n)
+    places = (np.arange(1_000_000) + 0.5) / 1_000_000
+    low, high = bounds(3 + error * ((n - 1) / n) ** 0.5 * ndtri(places), n, 0.95)
+    assert ((low - 3) / error, (high - 3) / error) == pytest.approx((-quantile, quantile), rel=1e-3)
 
 
 def test_every_sample_has_the_same_resamples() -> None:

@@ -4,12 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.record.schema import Record
+from medqa_finetune.record.schema import Record, SetManifest
 from medqa_finetune.report.analysis import chosen_cells
 from medqa_finetune.report.comparability import unfair
 from medqa_finetune.report.grouping import cells_of
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.stats.choice import choose
+from medqa_finetune.report.stats.choice import choose, is_number
 from tests.report.builders import evaluation, record, runs_of, train
 
 RATE = "train.learning_rate"
@@ -47,8 +47,13 @@ def test_seeds_are_averaged_before_the_choice(tmp_path: Path) -> None:
 
 
 def test_a_choice_at_the_end_of_a_sweep_says_so(tmp_path: Path) -> None:
-    (choice,) = choose(cells(tmp_path, tried(1e-4, 2.0), tried(3e-4, 1.5))).choices
+    (choice,) = choose(cells(tmp_path, tried(1e-4, 2.0), tried(3e-4, 1.5), tried(9e-4, 1.4))).choices
     assert choice.edge == RATE
+
+
+def test_of_two_values_one_is_always_at_the_end(tmp_path: Path) -> None:
+    (choice,) = choose(cells(tmp_path, tried(1e-4, 2.0), tried(3e-4, 1.5))).choices
+    assert choice.edge is None
 
 
 def test_without_a_validation_loss_nothing_is_chosen(tmp_path: Path) -> None:
@@ -59,6 +64,31 @@ def test_without_a_validation_loss_nothing_is_chosen(tmp_path: Path) -> None:
 
 def test_methods_are_no_tries_of_each_other(tmp_path: Path) -> None:
     assert choose(cells(tmp_path, tried(1e-4, 2.0), tried(1e-4, 1.0, method="qlora"))).choices == ()
+
+
+def test_losses_on_other_validation_examples_are_no_tries(tmp_path: Path) -> None:
+    first, second = tried(1e-4, 2.0), tried(3e-4, 1.0)
+    assert first.data_manifest is not None
+    other = dataclasses.replace(first.data_manifest, validation=SetManifest(1000, "d" * 64))
+    assert choose(cells(tmp_path, first, second.updated(data_manifest=other))).choices == ()
+
+
+def test_a_setting_that_validation_cannot_choose_makes_no_tries(tmp_path: Path) -> None:
+    first, second = tried(1e-4, 2.0), tried(3e-4, 1.0)
+    longer = second.config | {"train": second.config["train"] | {"max_length": 64}}
+    assert choose(cells(tmp_path, first, second.updated(config=longer))).choices == ()
+
+
+def test_a_cell_of_which_a_seed_has_no_loss_is_not_chosen(tmp_path: Path) -> None:
+    records = [tried(1e-4, 1.0), tried(1e-4, None, seed=1), tried(1e-4, 1.1, seed=2), tried(3e-4, 1.8)]
+    (choice,) = choose(cells(tmp_path, *records)).choices
+    assert [(each.loss, each.sd) for each in choice.tries] == [(None, None), (1.8, None)]
+    # Of one value there is no end.
+    assert (choice.chosen, choice.edge) == (f"lora_20k__{RATE}=0.0003", None)
+
+
+def test_a_truth_value_is_no_number() -> None:
+    assert [is_number(value) for value in (1, 0.5, True, False, None, "1")] == [True, True, *[False] * 4]
 
 
 def test_chosen_cells_compare_although_their_settings_differ(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ SETTINGS = Settings(resamples=200, trials=100)
 
 
 def grouped(tmp_path: Path, each: Record) -> None:
-    """Write a run of 12 questions: 7 of one group, 4 of another, 1 without; question n scores n."""
+    """Write a run of 12 questions: 7 of one group, 2 of two others, 1 without; question n scores n."""
     folder = RunDir(tmp_path / each.name)
-    groups = [*["内科"] * 7, *["外科"] * 4, ""]
+    groups = [*["内科"] * 7, *["外科"] * 2, *["儿科"] * 2, ""]
     rows = [{"id": f"q{n:02}", "question": "?", "reference": "!", "prediction": "!"} for n in range(12)]
     rows = [row | ({"group": group} if group else {}) for row, group in zip(rows, groups, strict=True)]
     assert each.evaluation is not None
@@ -42,15 +42,16 @@ def test_each_group_has_its_mean_and_interval(tmp_path: Path) -> None:
     config = record("lora").config | {"corpus": {"name": "mine", "group": "department"}}
     grouped(tmp_path, record("lora", config=config))
     found = analyse(load_runs(find_runs(tmp_path), tmp_path), SETTINGS)
-    assert [(each.group, each.n) for each in found.groups] == [("内科", 7), ("外科", 4), ("", 1)]
-    first, *_, alone = found.groups
-    assert (first.value, alone.value) == (3.0, 11.0)
+    assert [(each.group, each.n) for each in found.groups] == [("内科", 7), ("儿科", 2), ("外科", 2), ("", 1)]
+    first, two, _, alone = found.groups
+    assert (first.value, two.value, alone.value) == (3.0, 9.5, 11.0)
+    assert two.interval is not None
     assert first.interval is not None
     assert first.interval.low <= first.value <= first.interval.high
     assert alone.interval is None
     table = groups_table(found)
-    assert list(table["group"]) == ["内科", "外科", ""]
-    assert list(table["label"]) == ["LoRA 20k"] * 3
+    assert list(table["group"]) == ["内科", "儿科", "外科", ""]
+    assert list(table["label"]) == ["LoRA 20k"] * 4
     assert "外科" in as_markdown(found)
 
 

@@ -1,12 +1,23 @@
 """Intervals of several seeds. Numbers from elsewhere: scipy 1.17 (`scipy.stats.t.ppf`), Welch (1947) by hand."""
 
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 import numpy as np
 import pytest
 
-from medqa_finetune.report.stats.bootstrap import Array
-from medqa_finetune.report.stats.intervals import Resampled, Settings, gap_between, interval_of, mean_draws
+from medqa_finetune.report.stats.bootstrap import Array, Sample, mean
+from medqa_finetune.report.stats.intervals import (
+    Comparison,
+    Finding,
+    Gap,
+    Interval,
+    Resampled,
+    Settings,
+    gap_between,
+    interval_of,
+    mean_draws,
+    pooled,
+)
 
 MANY = 1_000_000
 SETTINGS = Settings(resamples=MANY)
@@ -49,6 +60,75 @@ def test_one_seed_has_no_part_of_its_own() -> None:
     one = cell([10.0], 0.5)
     assert mean_draws(one, SETTINGS) == pytest.approx(one.draws[0])
     assert half_width(mean_draws(one, SETTINGS)) == pytest.approx(1.959964 * 0.5, rel=0.005)
+
+
+def interacting(shared: float, own: float, count: int, name: str, seed: int, common: float = 0.0) -> Resampled:
+    """A cell whose seeds agree; its draws have a part that seeds share, one of each, and one that all cells share."""
+    few, rng = 400_000, np.random.default_rng(seed)
+    draws = 10 + shared * rng.standard_normal(few) + own * rng.standard_normal((count, few))
+    return Resampled(name, np.full(count, 10.0), draws + common * np.random.default_rng(0).standard_normal(few), MANY)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_what_a_seed_does_otherwise_on_a_question_is_not_counted_twice(count: int) -> None:
+    found = mean_draws(interacting(0.5, 2.0, count, "cell", 1), Settings(resamples=400_000))
+    assert half_width(found) == pytest.approx(1.959964 * 0.5, rel=0.02)
+
+
+def test_a_difference_has_the_questions_part_of_either_cell_and_not_what_both_share() -> None:
+    first, second = interacting(0.3, 1.0, 2, "first", 1, common=0.7), interacting(0.4, 2.0, 3, "second", 2, common=0.7)
+    gap = gap_between(first, second, Settings(resamples=400_000))
+    # Of variances that add: 0.3² + 0.4² = 0.5².
+    assert half_width(gap.draws) == pytest.approx(1.959964 * 0.5, rel=0.02)
+
+
+def test_deviations_of_seeds_are_the_samples() -> None:
+    values = [10.0, 11.0, 12.5]
+    found = Resampled("cell", np.array(values), np.zeros((3, 1)), 5)
+    assert found.value == pytest.approx(fmean(values))
+    assert found.sd == pytest.approx(stdev(values))
+    assert found.seed_variance == pytest.approx(stdev(values) ** 2 / 3)
+    two = Resampled("cell", np.array(values[:2]), np.zeros((2, 1)), 5)
+    assert two.sd == pytest.approx(0.5**0.5)
+    assert two.seed_variance == pytest.approx(0.25)
+    one = Resampled("cell", np.array(values[:1]), np.zeros((1, 1)), 5)
+    assert (one.sd, one.seed_variance) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("draws", "p"),
+    [
+        # Twice the smaller tail, the result itself among the draws: 2 (1 + 1) / (1 + 9).
+        ([-1.0, 1, 2, 3, 4, 5, 6, 7, 8], 0.4),
+        ([1.0, -1, -2, -3, -4, -5, -6, -7, -8], 0.4),
+        # What is 0 is on both sides.
+        ([0.0, 1, 2, 3, 4, 5, 6, 7, 8], 0.4),
+        ([0.0, -1, -2, -3, -4, -5, -6, -7, -8], 0.4),
+        ([0.5, 1, 2, 3, 4, 5, 6, 7, 8], 0.2),
+        ([0.0] * 9, 1.0),
+    ],
+)
+def test_p_is_the_share_of_draws_on_the_other_side(draws: list[float], p: float) -> None:
+    assert Gap(1.0, np.array(draws), 1.0).p == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [((0.1, 1.0), True), ((-1.0, -0.1), True), ((-1.0, 1.0), False), ((0.0, 1.0), False), ((-1.0, 0.0), False),
+     ((0.5, 0.9), True), (None, False)],
+)  # fmt: skip
+def test_an_interval_that_touches_0_does_not_leave_it_out(bounds: tuple[float, float] | None, expected: bool) -> None:
+    interval = None if bounds is None else Interval(*bounds)
+    found = Comparison("a", "b", "bleu", ("data", "method"), 0.5, interval, None, None, 1, 1, Finding.NONE_SHOWN)
+    assert found.leaves_out_0 is expected
+    assert found.axis == "data + method"
+
+
+def test_seeds_are_pooled_by_their_mean() -> None:
+    runs = [Sample(np.array([[1.0], [2.0]]), mean), Sample(np.array([[3.0], [6.0]]), mean)]
+    assert pooled(runs).columns.tolist() == [[2.0], [4.0]]
+    assert pooled(runs).value == 3
+    assert pooled(runs[:1]).columns.tolist() == [[1.0], [2.0]]
 
 
 def test_seeds_that_agree_have_no_part() -> None:

@@ -3,9 +3,9 @@ import pytest
 
 from medqa_finetune.report.comparability import Difference, Fact
 from medqa_finetune.report.stats.intervals import Resampled, Settings
-from medqa_finetune.report.stats.scaling import fit_of, power_law, series_of
+from medqa_finetune.report.stats.scaling import _to_scale, fit_of, power_law, series_of
 from medqa_finetune.report.verdict import Curve, Fit, NoFit
-from tests.report.made import cell
+from tests.report.made import cell, with_setting
 
 SETTINGS = Settings()
 SIZES = (20_000, 50_000, 100_000)
@@ -69,6 +69,13 @@ def test_no_forecast_is_of_a_perplexity_that_cannot_be() -> None:
     assert all(1 <= low <= value <= high for _, value, low, high in found.curve)
 
 
+def test_draws_of_a_perplexity_deviate_by_their_share() -> None:
+    found = _to_scale(np.array([[100.0, 110.0, 90.0], [10.0, 11.0, -5.0]]), "perplexity")
+    # The delta method: ln v + (draw - v) / v.
+    assert found[0] == pytest.approx(np.log(100) + np.array([0, 0.1, -0.1]))
+    assert found[1] == pytest.approx(np.log(10) + np.array([0, 0.1, -1.5]))
+
+
 def test_no_forecast_is_of_a_share_beyond_100() -> None:
     found = fit((50.0, 70.0, 95.0), 3.0)
     assert found.curve[-1][1:] == (100.0, 100.0, 100.0)
@@ -96,6 +103,13 @@ def test_cells_that_do_not_compare_have_no_fit() -> None:
     assert (found.model, found.no_fit) == (None, NoFit.NOT_COMPARABLE)
     assert found.unlike == ("lora_20k", "lora_50k")
     assert found.differences == (Difference(Fact.PRECISION, ("fp16",), ("fp32",)),)
+
+
+def test_series_of_one_name_are_told_apart() -> None:
+    cells = [cell("lora", size) for size in (20_000, 50_000)]
+    other = [with_setting(each, "train.epochs", 7) for each in cells]
+    assert series_of([*cells, *other]) == {"lora": cells, "lora (2)": other}
+    assert len(series_of([*cells, *other], {"train.epochs"})) == 1
 
 
 def test_series_share_all_but_the_size() -> None:

@@ -20,6 +20,44 @@ TEXTS = {
     'One text with commas has quotes of its own: "{key}".': '若逗号属于文本，文本自身要加引号："{key}"。',
     "Give -m (--multirun) to run one per value.": "加 -m（--multirun），每个值各运行一次。",
     # Flags
+    "is no flag of this command": "不是本命令的参数",
+    "It is for {command} and {other}; leave it out.": "它用于 {command} 和 {other}；请去掉。",
+    "What it would take says {command}.": "所需时间与资源请看 {command}。",
+    "is not needed": "不需要",
+    "must be two words": "应写成两个词",
+    "no such configuration file": "没有这个配置文件",
+    "Give the folder with the file as well: --config-dir DIR.": "请同时给出该文件所在的文件夹：--config-dir DIR。",
+    "Give a folder that has a folder for every group of your own, such as my_conf/method/mine.yaml.": (
+        "请给出一个文件夹，其中每个自定义的组各有一个子文件夹，例如 my_conf/method/mine.yaml。"
+    ),
+    "Give the folder of your config.yaml; groups of your own alone: --config-dir DIR.": (
+        "请给出您的 config.yaml 所在的文件夹；只有自定义的组时用 --config-dir DIR。"
+    ),
+    "must be followed by what to do": "后面应跟要做的事",
+    "Type {command}.": "请输入 {command}。",
+    "there is no such part of the settings": "设置中没有这一部分",
+    "It is in --cfg hydra.": "它在 --cfg hydra 中。",
+    "Give a section: train.": "请给出一个部分，例如 train。",
+    "cannot be changed": "不能更改",
+    "Choose by name: hydra/launcher=NAME, hydra/sweeper=NAME.": (
+        "请按名称选择：hydra/launcher=名称，hydra/sweeper=名称。"
+    ),
+    "{plugin} has no such setting": "{plugin} 没有这个设置",
+    "hydra.launcher.max_parallel=N is how many cells run at a time.": (
+        "同时运行的单元数由 hydra.launcher.max_parallel=N 决定。"
+    ),
+    "It is for tuning: give {group}=NAME as well, one of {names}.": (
+        "它用于调参：请同时给出 {group}=名称，可选 {names}。"
+    ),
+    "It is for {choice}; leave it out, or give that.": "它属于 {choice}；请去掉，或选用后者。",
+    "its files have changed since the matrix was checked": "矩阵检查之后，其文件有改动",
+    "Put the files back and type the command again, or begin anew: study=NAME.": (
+        "请恢复文件后再次运行同一命令，或用 study=名称 重新开始。"
+    ),
+    "the study in {path} has another value, and losses of the two do not compare": (
+        "{path} 中的调参用的是另一个值，两者的损失不可比较"
+    ),
+    "Put the files back, or begin another study: study=NAME.": "请恢复文件，或用 study=名称 另起一次。",
     "takes no value": "不带取值",
     "Type {flag}.": "请只写 {flag}。",
     "must be followed by {what}": "后面应跟 {what}",
@@ -38,9 +76,9 @@ TEXTS = {
     "HF_HUB_OFFLINE forbids the network: unset HF_HUB_OFFLINE.": (
         "HF_HUB_OFFLINE 禁止联网：请运行 unset HF_HUB_OFFLINE。"
     ),
-    "HF_ENDPOINT names another address: unset HF_ENDPOINT, or give {option}.": (
-        "HF_ENDPOINT 指向另一个地址：请运行 unset HF_ENDPOINT，或给出 {option}。"
-    ),
+    "HF_ENDPOINT={address} names what does not answer.": "HF_ENDPOINT={address} 没有响应。",
+    "What helps, in this order: {ways}.": "请依次尝试：{ways}。",
+    "Or copy the model's files from another machine into {folder}.": "或从其他机器把模型文件复制到 {folder}。",
     "Where it is blocked, export {mirror}, or give {option}.": "若无法访问，请 export {mirror}，或给出 {option}。",
     "Or put the files into that folder by hand.": "也可手动把文件放入该文件夹。",
     "Look at the data set's files and give corpus.files=[…].": "请查看该数据集的文件，并给出 corpus.files=[…]。",
