@@ -134,4 +134,4 @@ def blank_charts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(write_of_charts, "figure_of", lambda chart, _lettering: Figure(figsize=(1, 1)))
     for name in ("data_scale_figure", "method_figure"):
-        monkeypatch.setattr(overview, name, lambda given: Figure(figsize=(1, 1)))
+        monkeypatch.setattr(overview, name, lambda given, _lettering=None: Figure(figsize=(1, 1)))
