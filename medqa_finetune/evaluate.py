@@ -305,6 +305,7 @@ def _evaluate_here(cell: "Cell", folder: Path) -> Found:
 
 def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, typed: Sequence[str]) -> list[Fault]:
     """Evaluate runs in a queue over the GPUs; return a fault for each evaluation that is not done."""
+    from medqa_finetune.config.labels import labels_of
     from medqa_finetune.launch.gpus import make_slots, visible_gpus
     from medqa_finetune.launch.launcher import run_jobs
     from medqa_finetune.launch.scheduler import job_of
@@ -312,7 +313,11 @@ def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, ty
 
     cells = check_matrix(cells)
     threads = [] if options.threads is None else [f"threads={options.threads}"]
-    jobs = [job_of(cell, [f"run={cell.run.path}", *typed, *threads]) for cell in cells]
+    labels = labels_of([cell.config for cell in cells])
+    jobs = [
+        job_of(cell, label, [f"run={cell.run.path}", *typed, *threads])
+        for cell, label in zip(cells, labels, strict=True)
+    ]
     gpus = visible_gpus() if options.gpus_per_run else []
     run_jobs(jobs, make_slots(gpus, options.gpus_per_run, options.max_parallel), retries=options.retries)
     return [

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
@@ -12,6 +12,7 @@ from medqa_finetune.config.command_options import Options, describe, option, par
 from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.ranges import above_zero
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
+from medqa_finetune.languages.labels import spoken_label
 from medqa_finetune.languages.translate import say
 from medqa_finetune.memory import in_units
 from medqa_finetune.model.cards import CARDS
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from medqa_finetune.planning.plan_cells import Plan
 
 HOUR = 3600.0
+# Cells named when all together take too long.
+DEAREST = 5
 # The rest of 88 columns.
 NAME_WIDTH = 24
 
@@ -117,6 +120,7 @@ def plan(arguments: list[str]) -> int:
     if line.only_shows:
         return EXIT_DONE
     # Imported late, so that --help is fast.
+    from medqa_finetune.config.labels import labels_of
     from medqa_finetune.planning.evaluations import answered_by_transformers, notes_on
     from medqa_finetune.planning.plan_cells import make_plan
 
@@ -129,6 +133,8 @@ def plan(arguments: list[str]) -> int:
         found = make_plan(asked, Path(folder), probe=options.probe, gpu=options.gpu)
     of_cells = zip(configs, found.forecasts, found.batches, strict=True)
     rows = [row(config, forecast, options, batches) for config, forecast, batches in of_cells]
+    for each, label in zip(rows, labels_of(configs), strict=True):
+        each["label"] = label
     for place, earlier in found.trained_by.items():
         rows[place]["trained_by"] = rows[earlier]["name"]
     content = as_object(rows, found, options)
@@ -199,6 +205,7 @@ class CellRow(TypedDict):
     """One cell in a plan; times in seconds.
 
     Attributes:
+        label: Its short name among the cells of the plan.
         price: Rounded to cents; None where no price per hour is given.
         trained_by: Name of the cell whose training it evaluates; None for its own.
         batches: Micro-batch and gradient checkpointing, and why (`planning/batches.py`).
@@ -214,6 +221,7 @@ class CellRow(TypedDict):
     """
 
     name: str
+    label: str
     seconds: float
     start_seconds: float
     train_seconds: float
@@ -263,6 +271,7 @@ def row(config: "Config", forecast: "Forecast", options: PlanOptions, batches: "
 
     return {
         "name": name_of(config),
+        "label": name_of(config),
         "seconds": round(forecast.seconds, 1),
         "start_seconds": round(forecast.start, 1),
         "train_seconds": round(forecast.train, 1),
@@ -317,11 +326,14 @@ def _totals(rows: Sequence[CellRow], options: PlanOptions) -> Totals:
 
 def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str:
     """Return a table with a row per cell and their sum, and notes on how the figures were obtained."""
-    from medqa_finetune.planning.basis import describe_basis, describe_fit
+    from medqa_finetune.planning.basis import describe_basis
     from medqa_finetune.planning.batches import describe_batches
+    from medqa_finetune.planning.card_fit import describe_fit
     from medqa_finetune.planning.examples import describe_cut, describe_validations
 
     whole = _totals(rows, options)
+    labels = {each["name"]: spoken_label(each["label"]) for each in rows}
+    rows = [_with_labels(each, labels) for each in rows]
     header = [
         *(say("cell"), say("time"), say("training"), say("validation"), say("evaluation"), say("memory"), say("disk"))
     ]
@@ -362,7 +374,7 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
         [
             aligned_table(header, [*cells, sums], left=header[:1]),
             "",
-            *describe_basis(found),
+            *describe_basis(found, labels),
             *describe_fit(rows, found.workload),
             *describe_batches(rows),
             *once,
@@ -372,12 +384,23 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
     )
 
 
+def _with_labels(each: CellRow, labels: Mapping[str, str]) -> CellRow:
+    """Return a row in which every cell of the plan is called by its short name."""
+    batches = {
+        key: labels.get(str(value), value) if key in ("decided_by", "taken_from") else value
+        for key, value in each["batches"].items()
+    }
+    return {**each, "name": labels[each["name"]], "batches": batches}
+
+
 def excess_faults(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> list[Fault]:
     """Return the faults of exceeding the budget or the disk, with the figures; empty if neither is exceeded."""
     faults = [*found.workload.disk_faults]
     hours = sum(each["seconds"] for each in rows) / HOUR
     if options.budget_hours is not None and hours > options.budget_hours:
-        dearest = ", ".join(f"{each['name']} {_time(each['seconds'])}" for each in rows)
+        by_time = sorted(rows, key=lambda each: each["seconds"], reverse=True)[:DEAREST]
+        dearest = ", ".join(f"{each['label']} {_time(each['seconds'])}" for each in by_time)
+        dearest += f" and {len(rows) - DEAREST} less" if len(rows) > DEAREST else ""
         problem = f"{len(rows)} cell{'s' * (len(rows) > 1)} would take {hours:.3g} hours ({dearest})"
         hint = "Ask for fewer or smaller cells, or a larger budget."
         faults.append(

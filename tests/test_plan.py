@@ -62,7 +62,7 @@ def rows(found: Plan, options: PlanOptions) -> list[CellRow]:
 def test_cell_is_said_in_seconds_bytes_and_money() -> None:
     (found,) = rows(made(FORECAST), PlanOptions(price_per_hour=2.0))
     assert found == {
-        "name": "lora_20k", "seconds": 19800.0, "start_seconds": 600.0, "train_seconds": 18000.0,
+        "name": "lora_20k", "label": "lora_20k", "seconds": 19800.0, "start_seconds": 600.0, "train_seconds": 18000.0,
         "validation_seconds": 300.0, "evaluation_seconds": 900.0, "peak_memory_bytes": 3 * 2**30,
         "training_memory_bytes": 2**31, "disk_bytes": 2**30, "price": 11.0, "trained_by": None,
         "batches": dataclasses.asdict(BATCHES),

@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medqa_finetune.compat.hydra import hydra_resolver_of
+from medqa_finetune.config.labels import labels_of
 from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.launch.display import LiveDisplay
 from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
@@ -180,7 +181,10 @@ class LocalLauncher(Launcher):
         """
         assert self._config is not None, "setup() comes first"  # noqa: S101
         shared = _shared_overrides(self._config)
-        jobs = [job_of(cell, [*shared, *_own(overrides_of(cell))]) for cell in cells]
+        labels = labels_of([cell.config for cell in cells])
+        jobs = [
+            job_of(cell, label, [*shared, *_own(overrides_of(cell))]) for cell, label in zip(cells, labels, strict=True)
+        ]
         for job, cell in zip(jobs, cells, strict=True):
             job.cell, job.overwrites = cell, cell.config.overwrite
         return self._run(jobs)

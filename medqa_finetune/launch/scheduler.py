@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from medqa_finetune.cores import PARALLEL_VARIABLE
+from medqa_finetune.languages.labels import spoken_label
 from medqa_finetune.languages.translate import say
 from medqa_finetune.launch.exit_status import Attempt, ExitStatus, classify_exit, read_or_none, summarize_record
 from medqa_finetune.launch.gpus import Slot
 from medqa_finetune.launch.stage import ProgressRows, read_progress
 from medqa_finetune.launch.worker import CellProcess, cell_command
-from medqa_finetune.record.evaluations import CellDir, evaluation_parts
+from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.schema import Record
 
 if TYPE_CHECKING:
@@ -103,15 +104,15 @@ class Job:
         return self.overwrites and record != self.earlier
 
 
-def job_of(cell: "Cell", overrides: Sequence[str]) -> Job:
+def job_of(cell: "Cell", label: str, overrides: Sequence[str]) -> Job:
     """Return the job of a checked cell.
 
     Args:
         cell: A cell that has been checked and named.
+        label: Its short name among the cells of the matrix.
         overrides: Hydra overrides its process is started with.
     """
-    name = (*cell.config.run_name.split("__"), *evaluation_parts(cell.config.evaluation_name))
-    return Job(name, list(overrides), cell.folder, read_or_none(cell.folder))
+    return Job((label,), list(overrides), cell.folder, read_or_none(cell.folder))
 
 
 def label_jobs(jobs: Sequence[Job]) -> None:
@@ -120,7 +121,8 @@ def label_jobs(jobs: Sequence[Job]) -> None:
     for place, job in enumerate(jobs, start=1):
         first, *rest = job.name
         brief = [first, *(part for part in rest if part not in shared)]
-        job.label = f"[{place}/{len(jobs)}] {' '.join(filter(None, brief)) or job.run.path.name}"
+        name = spoken_label(" ".join(filter(None, brief))) or job.run.path.name
+        job.label = f"[{place}/{len(jobs)}] {name}"
 
 
 class Display(Protocol):

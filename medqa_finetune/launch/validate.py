@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from medqa_finetune.cell import Cell
+from medqa_finetune.config.labels import labels_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, Fault, RunError, distinct, noting
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
+from medqa_finetune.languages.labels import joined, spoken_label
 from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import check_packages, preflight_matrix
@@ -69,7 +71,7 @@ def distinct_cells(cells: Sequence[Cell]) -> list[Cell]:
     """
     trainings: dict[Path, Cell] = {}
     kept: dict[Path, Cell] = {}
-    repeated: list[tuple[str, str]] = []
+    repeated: dict[Path, list[Cell]] = {}
     for cell in cells:
         first = trainings.setdefault(cell.run.path, cell)
         if first.identity != cell.identity:
@@ -79,22 +81,31 @@ def distinct_cells(cells: Sequence[Cell]) -> list[Cell]:
             continue
         if first.evaluation_identity != cell.evaluation_identity:
             raise _two_in_one(cell.evaluation.path, first, cell)
-        repeated.append((" ".join(cell.overrides), first.config.run_name))
+        repeated.setdefault(cell.evaluation.path, []).append(cell)
     typed = dict.fromkeys(filter(None, (scaled_size(cell.config, cell.overrides) for cell in cells)))
     for text in typed:
         print(translated(text, Kind.SAID), file=sys.stderr)
     if repeated:
-        (typed_as, run), more = repeated[0], len(repeated) - 1
-        text = say(
-            "{typed} is the same run as {run}: run once (and so {more} more of the sweep)"
-            if more
-            else "{typed} is the same run as {run}: run once",
-            typed=typed_as,
-            run=run,
-            more=more,
-        )
-        print(text, file=sys.stderr)
+        labels = dict(zip(kept, labels_of([cell.config for cell in kept.values()]), strict=True))
+        alike: dict[str, list[str]] = {}
+        for path, others in repeated.items():
+            alike.setdefault(_run_once(kept[path], others), []).append(labels[path])
+        for said, names in alike.items():
+            print(say("{names}: {said}", names=joined(map(spoken_label, names)), said=said), file=sys.stderr)
     return list(kept.values())
+
+
+def _run_once(first: Cell, others: Sequence[Cell]) -> str:
+    """Return how many cells of a sweep are one, and the settings without effect on it."""
+    values: dict[str, set[str]] = {}
+    for cell in (first, *others):
+        for key, _, value in (each.partition("=") for each in cell.overrides):
+            values.setdefault(key.lstrip("+"), set()).add(value)
+    keys = say(" or ").join(key for key, own in values.items() if len(own) > 1)
+    count = 1 + len(others)
+    if not keys:
+        return say("{count} cells of the sweep are one, run once", count=count)
+    return say("{count} cells of the sweep are one, run once; no {keys} changes it", count=count, keys=keys)
 
 
 def scaled_size(config: Config, overrides: Sequence[str]) -> str | None:

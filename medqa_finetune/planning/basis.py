@@ -1,51 +1,15 @@
-"""What the figures of a plan rest on, and whether its cells fit into the card."""
+"""What the figures of a plan rest on."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
+from medqa_finetune.languages.labels import joined
 from medqa_finetune.languages.translate import say
-from medqa_finetune.memory import in_units
-from medqa_finetune.planning.cost_model import EFFICIENCY, Workload
+from medqa_finetune.planning.cost_model import EFFICIENCY
 from medqa_finetune.planning.plan_cells import Plan
 
 
-def describe_fit(rows: Sequence[Mapping[str, Any]], workload: Workload) -> list[str]:
-    """Return which cells need more memory than the card has, what decides their time, and how good the figures are."""
-    if workload.gpu is None:
-        return []
-    machine = workload.machine
-    large = [each for each in rows if each["fits"] is False]
-    room, names = in_units(machine.memory_bytes), ", ".join(each["name"] for each in large)
-    choices = {(each["batches"]["micro_batch"], each["batches"]["gradient_checkpointing"]) for each in large}
-    smaller = "" if choices <= {(1, True)} else "train.micro_batch=1, train.gradient_checkpointing=true, "
-    said = [
-        say(
-            "Do not fit into the {room} of the {machine}: {names}. Less is needed with {settings} or a shorter "
-            "train.max_length.",
-            room=room,
-            machine=machine.name,
-            names=names,
-            settings=f"{smaller}method=qlora",
-        )
-        if large
-        else say("All fit into the {room} of the {machine}.", room=room, machine=machine.name)
-    ]
-    limits = {str(each["training_limit"]): each["training_utilization"] for each in rows if each["training_limit"]}
-    if limits:
-        words = {
-            "products": say("matrix products"),
-            "memory": say("memory traffic"),
-            "launches": say("launching kernels"),
-        }
-        parts = say(" or ").join(words[name] for name in limits)
-        shares = [each["training_utilization"] or 0.0 for each in rows if each["training_limit"]]
-        span = say(" to ").join(dict.fromkeys(f"{share:.0%}" for share in (min(shares), max(shares))))
-        said.append(say("Training is limited by {parts}; {span} of the data sheet's rate.", parts=parts, span=span))
-    return said
-
-
-def describe_basis(found: Plan) -> list[str]:
-    """Return where the figures of a plan come from."""
+def describe_basis(found: Plan, labels: Mapping[str, str]) -> list[str]:
+    """Return where the figures of a plan come from; `labels` are the short names of cells."""
     machine = found.workload.machine
     speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in matrix_rates(found).items())
     on_gpu = machine.type == "cuda"
@@ -61,7 +25,7 @@ def describe_basis(found: Plan) -> list[str]:
         lines.append(
             say(
                 "Not trained, answers are looked up: {names}; measured here on a few questions.",
-                names=", ".join(found.without_model),
+                names=joined(labels.get(name, name) for name in found.without_model),
             )
         )
     if len(found.without_model) == len(found.forecasts):
@@ -83,7 +47,8 @@ def describe_basis(found: Plan) -> list[str]:
             )
         )
     if found.without_weights:
-        lines.append(f"Random weights replace those of {', '.join(found.without_weights)}, which are not here.")
+        models = joined(found.without_weights)
+        lines.append(say("Random weights replace those of {models}, which are not here.", models=models))
     return lines
 
 

@@ -9,6 +9,7 @@ from medqa_finetune.languages.translate import say
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model.auto_batch import is_auto
 from medqa_finetune.model.auto_matrix import Resolved
+from medqa_finetune.planning.examples import listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ def describe_batches(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for each, cells in chosen.items():
         again = str(each.gradient_checkpointing).lower()
         values = f"train.micro_batch={each.micro_batch} train.gradient_checkpointing={again}"
-        those = ", ".join(cells) if len(chosen) > 1 else say("all that train")
+        those = listed(cells, rows) if len(chosen) > 1 else say("all that train")
         if each.taken_from is not None:
             basis = say("as in {cell}, with which they are compared", cell=each.taken_from)
         elif too_large.intersection((*cells, each.decided_by)):

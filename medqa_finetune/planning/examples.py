@@ -3,10 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medqa_finetune.languages.labels import joined
 from medqa_finetune.languages.translate import say
-from medqa_finetune.record.short_names import short_names
 
-NAME_WIDTH = 40
+MOST_NAMES = 4
+
+
+def listed(cells: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return which cells of a plan are meant: all, all that train, or a few names and how many more.
+
+    Args:
+        cells: Their names.
+        rows: All cells of the plan, each with `name` and, of one that trains, `validations`.
+    """
+    if len(set(cells)) == len({each["name"] for each in rows}):
+        return say("all cells")
+    if set(cells) == {each["name"] for each in rows if each.get("validations")}:
+        return say("all that train")
+    names, more = joined(cells[:MOST_NAMES]), len(cells) - MOST_NAMES
+    return say("{names} and {more} more", names=names, more=more) if more > 0 else names
 
 
 def describe_cut(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -21,13 +36,12 @@ def describe_cut(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if shares:
             low, high = f"{min(shares.values()):.1%}", f"{max(shares.values()):.1%}"
             share = low if low == high else say("{low} to {high}", low=low, high=high)
-            cells = say("all cells") if len(shares) == len(rows) else ", ".join(shares)
             said.append(
                 say(
                     "Longer than train.max_length, and cut: {share} of the {what} ({cells}).",
                     share=share,
                     what=what,
-                    cells=cells,
+                    cells=listed(list(shares), rows),
                 )
             )
     return said
@@ -40,16 +54,15 @@ def describe_validations(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         rows: The cells of a plan, each with `name`, `validations` and `validation_samples`.
     """
     alike: dict[tuple[int, int], list[str]] = {}
-    names = short_names([each["name"] for each in rows], NAME_WIDTH)
-    for each, name in zip(rows, names, strict=True):
+    for each in rows:
         if each["validations"]:
-            alike.setdefault((each["validations"], each["validation_samples"]), []).append(name)
+            alike.setdefault((each["validations"], each["validation_samples"]), []).append(each["name"])
     if not alike:
         return []
     every = len(alike) == 1
+    words = "{times} x {samples} examples" if every else "{times} x {samples} examples ({cells})"
     parts = [
-        say("{times} x {samples} examples", times=times, samples=f"{samples:,}")
-        + ("" if every else f" ({', '.join(cells)})")
+        say(words, times=times, samples=f"{samples:,}", cells=listed(cells, rows))
         for (times, samples), cells in alike.items()
     ]
-    return [say("Validation: {parts}.", parts="; ".join(parts))]
+    return [say("Validation: {parts}.", parts=say("; ").join(parts))]

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
+from medqa_finetune.config.labels import method_label
 from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.report.grouping import Family, cells_of, families_of
-from medqa_finetune.report.labels import method_label
 from medqa_finetune.report.names import evaluation_shown
 from medqa_finetune.report.notes import (
     Batches,

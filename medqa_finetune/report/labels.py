@@ -10,31 +10,10 @@ from dataclasses import dataclass
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.identity import flatten
+from medqa_finetune.config.labels import as_typed, method_label, setting_label
 from medqa_finetune.config.size_names import size_name
 from medqa_finetune.report.runs import Run
 
-METHODS = {
-    "none": "untuned base",
-    "lora": "LoRA",
-    "qlora": "QLoRA",
-    "qlora_8bit": "QLoRA 8-bit",
-    "pissa": "PiSSA",
-}
-# Where the last part of the key would be too long, or say too little.
-SETTINGS = {
-    "train.learning_rate": "lr",
-    "train.batch_size": "batch",
-    "train.max_steps": "steps",
-    "train.warmup_ratio": "warm-up",
-    "train.max_gradient_norm": "clip",
-    "method.target_modules": "targets",
-    "method.double_quantization": "double",
-    "method.loraplus_ratio": "LoRA+",
-    "data.split_seed": "split",
-    "data.near_duplicate_threshold": "near-duplicates",
-}
-# Python's words in a setting's value, as they are typed.
-TYPED = {"None": "null", "True": "true", "False": "false"}
 # Parts of a run's name that are shown as an axis, a dot, a panel or the size.
 SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=", "data.scale=")
 # A shortened name ends in a digest; a character that does not fit whole (up to four bytes) is left out.
@@ -57,11 +36,6 @@ class Label:
     entry: str
     short: str
     whole: str
-
-
-def method_label(method: str) -> str:
-    """Return a method as people write it; a method of one's own as it is called."""
-    return METHODS.get(method, method)
 
 
 def labels_of(runs: Sequence[Run], cells: Sequence[str | None]) -> list[Label]:
@@ -117,7 +91,7 @@ def _entries(runs: Sequence[Run]) -> list[tuple[str, str]]:
     parts = _apart(runs)
     keys = {part.partition("=")[0] for own in parts for part in own if "=" in part}
     shared = Counter(map(setting_label, keys))
-    values = {part: _value(part.partition("=")[2]) for own in parts for part in own}
+    values = {part: as_typed(part.partition("=")[2]) for own in parts for part in own}
     # Values that are rounded to the same text are shown whole.
     rounded = Counter((part.partition("=")[0], value) for part, value in values.items())
 
@@ -163,30 +137,6 @@ def parts_of(name: str) -> list[str]:
     if len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - CHARACTER_BYTES and DIGEST.fullmatch(digest):
         return [*head.split("__")[1:-1], f"#{digest}"]
     return name.split("__")[1:]
-
-
-def setting_label(key: str) -> str:
-    """Return the short name of a setting, e.g. `lr`."""
-    return SETTINGS.get(key, key.rpartition(".")[2].replace("_", " "))
-
-
-def _value(text: str) -> str:
-    """Return a value as people type it: `1e-4` for 0.0001, `0.05` and whole numbers as they are, `null` for None."""
-    if text in TYPED:
-        return TYPED[text]
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return value_label(number)
-
-
-def value_label(number: float) -> str:
-    """Return a number in a label, of three significant digits: `1e-4`, `0.05`, `8`."""
-    if (number and abs(number) < 0.01) or abs(number) >= 1e6:
-        digits, _, exponent = f"{number:.2e}".partition("e")
-        return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
-    return f"{number:g}" if number == round(number) else f"{number:.3g}"
 
 
 def in_reading_order(label: str) -> tuple[tuple[float, str], ...]:

@@ -68,9 +68,9 @@ class GroupNames:
         said += label("group.seeds" if self.seeds > 1 else "group.one_seed")
         waiting = [_waiting(run) for run in self.runs if not run.done]
         if self.incomplete:
-            said += label("group.missing_runs", runs=_some(waiting)) if waiting else label("group.missing")
+            said += label("group.missing_runs", runs=some(waiting)) if waiting else label("group.missing")
         if self.left_out:
-            said += label("group.left_out", runs=_some([Text(name, name) for name in self.left_out]))
+            said += label("group.left_out", runs=some([Text(name, name) for name in self.left_out]))
         return said
 
     @property
@@ -93,7 +93,8 @@ def _waiting(run: Run) -> Text:
     return Text(f"{name.en} ({status})", f"{name.zh}（{label(f'status.{state_of(run).name}').zh}）")
 
 
-def _some(names: Sequence[Text]) -> Text:
+def some(names: Sequence[Text]) -> Text:
+    """Return the first names, and how many more there are."""
     shown = names[:NAMES_SHOWN]
     listed = Text(", ".join(plain(name.en) for name in shown), "、".join(plain(name.zh) for name in shown))
     more = len(names) - len(shown)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from medqa_finetune.config.labels import method_label
 from medqa_finetune.config.size_names import size_name
-from medqa_finetune.report.labels import method_label
 from medqa_finetune.report.runs import Run
 from medqa_finetune.report.verdict import RunState, Unfinished
 

@@ -73,7 +73,7 @@ def test_command_fails_and_lists_what_failed_and_why(matrix: Matrix) -> None:
 def test_console_of_log_file_has_whole_lines_alone(matrix: Matrix) -> None:
     assert not {"\r", "\x1b"} & set(matrix.done.stderr)
     lines = matrix.done.stderr.splitlines()
-    first = [line for line in lines if line.startswith("[1/2] lora_n20 train.learning_rate=0.001  ")]
+    first = [line for line in lines if line.startswith("[1/2] LoRA n20 lr 1e-3  ")]
     assert "preparing" in first[0]
     assert "done  ROUGE-L" in first[-1]
     assert lines.index(first[-1]) < next(number for number, line in enumerate(lines) if line.startswith("[2/2]"))
@@ -144,7 +144,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 100) -> None:
 def test_untuned_base_is_run_once_for_all_sizes(micro_model: Path, tmp_path: Path) -> None:
     done = train(*UNTRAINED, f"model.path={micro_model}", "-m", "method=none", "data=20k,50k", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "is the same run as none" in done.stderr
+    assert "untuned base: " in done.stderr
     assert "[1/1]" in done.stderr
     assert [record_of(run).status for run in find_runs(tmp_path / "outputs")] == ["done"]
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from medqa_finetune.config.labels import value_label
 from medqa_finetune.record.schema import Record
-from medqa_finetune.report.labels import in_reading_order, value_label
+from medqa_finetune.report.labels import in_reading_order
 from medqa_finetune.report.messages import name_of
 from medqa_finetune.report.unfinished import unfinished_of
 from medqa_finetune.report.verdict import RunState

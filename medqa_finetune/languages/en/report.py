@@ -276,7 +276,8 @@ SENTENCES = {
     # Titles and captions of charts.
     "chart.heat": "{score} by method and data size",
     "chart.heat.caption": "Mean over seeds; {colour} ({better}). Brackets: confidence interval. A dash is a cell "
-    "without this score. Baselines are grey: the colours span the trained cells.",
+    "without this score.",
+    "chart.heat.baselines": "Baselines are grey: the colours span the trained cells.",
     "chart.heat.better": "brighter is better",
     "chart.heat.higher": "brighter is higher",
     "chart.groups": "{score} by group of questions",

@@ -12,6 +12,7 @@ DRAWN = {
     "untuned base": "未微调基座",
     "retrieval": "检索基线",
     "not measured": "未测量",
+    "chosen by validation loss": "按验证损失选出",
     "missing": "缺失",
     "Score": "得分",
     "Method": "方法",

@@ -258,8 +258,8 @@ SENTENCES = {
     "column.answers": "回答/秒",
     # Titles and captions of charts.
     "chart.heat": "{score}：按方法与数据量",
-    "chart.heat.caption": "各随机种子的均值，{colour}（{better}）。方括号为置信区间。短横表示该格没有此得分。"
-    "基线为灰色，配色只看训练过的格。",
+    "chart.heat.caption": "各随机种子的均值，{colour}（{better}）。方括号为置信区间。短横表示该格没有此得分。",
+    "chart.heat.baselines": "基线为灰色，配色只看训练过的格。",
     "chart.heat.better": "越亮越好",
     "chart.heat.higher": "越亮越高",
     "chart.groups": "各组题目的 {score}",

@@ -106,7 +106,9 @@ TEXTS = {
     "Computed at {share} of that speed, correct within about a factor of two; plan.probe=true measures.": (
         "按上述速度的 {share} 计算，误差约在两倍以内；plan.probe=true 则实测。"
     ),
-    "all that train": "所有训练",
+    "all that train": "所有训练的格",
+    "{names} and {more} more": "{names} 等，另有 {more} 格",
+    "Random weights replace those of {models}, which are not here.": "{models} 的权重不在本机，以随机权重代替。",
     "as in {cell}, with which they are compared": "与所比较的 {cell} 相同",
     "the smallest there is, which does not fit by the estimate": "已是最小，但估计仍放不下",
     "the fastest that fits for {cell}, which needs most memory, by the estimate": (
@@ -122,6 +124,9 @@ TEXTS = {
         "{what}中有 {share} 超过 train.max_length 而被截断（{cells}）。"
     ),
     "{times} x {samples} examples": "{times} 次，每次 {samples} 条",
+    "{times} x {samples} examples ({cells})": "{times} 次，每次 {samples} 条（{cells}）",
+    "; ": "；",
+    "{names}: {said}": "{names}：{said}",
     "Validation: {parts}.": "验证：{parts}。",
     "Evaluation is computed as evaluate.backend=transformers does it.": (
         "评测时间按 evaluate.backend=transformers 计算。"
@@ -205,23 +210,32 @@ TEXTS = {
     "Ctrl-C stops the server.": "按 Ctrl-C 停止服务。",
     "left out: {fault}": "已略过：{fault}",
     # Sweeps
-    "{typed} is the same run as {run}: run once (and so {more} more of the sweep)": (
-        "{typed} 与 {run} 是同一次运行：只运行一次（另有 {more} 个组合也是如此）"
+    "{count} cells of the sweep are one, run once": "本次扫描中这 {count} 格是同一格，只运行一次",
+    "{count} cells of the sweep are one, run once; no {keys} changes it": (
+        "本次扫描中这 {count} 格是同一格，只运行一次；{keys} 的取值对它没有影响"
     ),
-    "{typed} is the same run as {run}: run once": "{typed} 与 {run} 是同一次运行：只运行一次",
+    "study {number} of {count}": "第 {number} 项搜索（共 {count} 项）",
     "{count} trials with settings drawn at random; a study proposes others": (
         "{count} 次试验，设置为随机抽取；正式搜索会提出别的设置"
+    ),
+    "{count} trials ({studies} studies of {each}) with settings drawn at random; a study proposes others": (
+        "{count} 次试验（{studies} 项搜索，每项 {each} 次），设置为随机抽取；正式搜索会提出别的设置"
+    ),
+    "every trial answers the test questions, which choose nothing: {setting} asks fewer": (
+        "每次试验都会回答测试题，但选择设置时不看这些得分：{setting} 可以少问一些"
     ),
     "all {count} settings of this space have been tried": "该空间的 {count} 种设置都已试过",
     "{trial}  begins": "{trial}  开始",
     "validation loss {value}": "验证损失 {value}",
     "failed: {reason}": "失败：{reason}",
     "trial {number} of {most}": "第 {number} 次试验（共 {most} 次）",
-    "best of {count} trials, {failed} of which failed, by validation loss ({loss}): {settings}; all of them: {path}": (
-        "{count} 次试验（其中 {failed} 次失败）中验证损失最低的（{loss}）：{settings}；全部试验见 {path}"
+    "{count} trials": "{count} 次试验",
+    "{count} trials ({failed} failed)": "{count} 次试验（其中 {failed} 次失败）",
+    "best of {trials} by validation loss ({loss}): {settings}; all of them: {path}": (
+        "{trials}中验证损失最低的（{loss}）：{settings}；全部试验见 {path}"
     ),
-    "best of {count} trials by validation loss ({loss}): {settings}; all of them: {path}": (
-        "{count} 次试验中验证损失最低的（{loss}）：{settings}；全部试验见 {path}"
+    "best of {trials} by validation loss ({loss}) for {study}: {settings}; all of them: {path}": (
+        "{study} 的 {trials}中验证损失最低的（{loss}）：{settings}；全部试验见 {path}"
     ),
     "its command: {command}": "对应的命令：{command}",
     # The list of commands

@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from medqa_finetune.compat.fonts import fonts
+from medqa_finetune.config.labels import method_label
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.lettering import Lettering, letter, lettered
 from medqa_finetune.report.grouping import Group
-from medqa_finetune.report.labels import method_label
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
@@ -153,7 +153,9 @@ def colours(entries: Sequence[str]) -> Palette:
     """Return a colour per legend entry; the usual methods have the same colour in every chart."""
     palette = [to_hex(colour) for colour in sns.color_palette(PALETTE)]
     usual = dict(zip(USUAL_METHODS, palette, strict=False))
-    others = itertools.cycle(palette[len(USUAL_METHODS) :])
+    # First those that no usual method has, then those of usual methods that are not here.
+    free = palette[len(USUAL_METHODS) :] + [colour for method, colour in usual.items() if method not in entries]
+    others = itertools.cycle(free)
     return {entry: usual[entry] if entry in usual else next(others) for entry in entries}
 
 

@@ -66,15 +66,16 @@ def heat_map(cells: Sequence[Cell], score: ScoreInfo, prefix: str = "", *, score
     data = table_of(shown, [score.name])
     data["low"] = [intervals[cell.name].low if cell.name in intervals else None for cell in shown]
     data["high"] = [intervals[cell.name].high if cell.name in intervals else None for cell in shown]
+    caption = label(
+        "chart.heat.caption",
+        colour=label("chart.heat.better" if score.sign else "chart.heat.higher"),
+        better=label(score.better),
+    )
     return Chart(
         name=f"{prefix}heat_{score.name}",
         section="heat",
         title=label("chart.heat", score=score_title(score.name)),
-        caption=label(
-            "chart.heat.caption",
-            colour=label("chart.heat.better" if score.sign else "chart.heat.higher"),
-            better=label(score.better),
-        ),
+        caption=caption + label("chart.heat.baselines") if BASELINE in legend else caption,
         data=data,
         draw=lambda axes: _draw(axes, cells, (rows, intervals), score),
         legend=legend,

@@ -58,8 +58,10 @@ class Lettering:
     def letter(self, drawing: Drawing) -> None:
         """Replace the words of one artist."""
         own = drawing.get_text()
-        if (words := self.words(own)) != own:
-            self._spoken_by[drawing] = self._spoken(own)
+        spoken, words = self._spoken(own), self.words(own)
+        if words != spoken:
+            self._spoken_by[drawing] = spoken
+        if words != own:
             drawing.set_text(words)
 
     def apply(self, figure: Figure) -> None:
@@ -73,8 +75,13 @@ class Lettering:
         for drawing in figure.findobj(Drawing):
             self.letter(drawing)
 
+    @property
+    def stands_in(self) -> bool:
+        """Whether letters stand for others."""
+        return bool(self._spoken_by)
+
     def restore(self) -> None:
-        """Put the words back that the letters stand for."""
+        """Put the words back that the letters stand for; labels of axes have their places once the figure was drawn."""
         self._restored = True
         if self._spoken_by:
             # Otherwise they would move with the boxes that stand for characters that no font has.

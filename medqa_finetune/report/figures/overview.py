@@ -22,6 +22,7 @@ from matplotlib.text import Text as Drawing
 
 from medqa_finetune.compat.fonts import fonts
 from medqa_finetune.compat.pictures import PICTURES, picture
+from medqa_finetune.config.labels import with_size
 from medqa_finetune.languages.help_page import wrap
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.analysis import Analysis
@@ -93,6 +94,8 @@ def _write(draw: Callable[..., Figure], given: Sequence[GroupInput], paths: Sequ
     """Write one picture; the SVG keeps the characters that no font has here, since its reader's fonts may have them."""
     lettering = Lettering(picture_language(), placeholders)
     characters = draw(given, lettering)
+    if lettering.stands_in:
+        characters.draw_without_rendering()
     lettering.restore()
     letters = draw(given) if lacks_characters(characters) else characters
     with lettered(lettering), mpl.rc_context({"pdf.fonttype": _font_type(letters)}):
@@ -218,7 +221,7 @@ def _bars(group: Group, given: ChartInput) -> list[Bar]:
         for size in group.sizes:
             colour = given.palette[entry]
             known = cells.get((entry, size), [])
-            absent = [Bar(f"{entry} {size_word(size)}", colour, None)]
+            absent = [Bar(with_size(entry, size_word(size)), colour, None)]
             bars += [Bar(cell.label, colour, cell) for cell in known] or absent
     return bars
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
@@ -19,7 +19,9 @@ from medqa_finetune.report.verdict import Fit
 
 # Horizontal offset factor between methods, so that their intervals do not overlap; all together at most this share of
 # the gap between two sizes.
-SHIFT, MOST_OF_GAP = 1.06, 0.5
+SHIFT, MOST_OF_GAP = 1.06, 0.2
+# From this ratio of its largest to its smallest value, an axis of perplexities is logarithmic.
+LOGARITHMIC = 10.0
 # Tick labels closer than this share of a decade would overlap.
 TICK_GAP = 0.07
 # Lengths of a dash and its gap; baselines of one value take turns.
@@ -88,6 +90,11 @@ def _draw(axes: Axes, given: ChartInput, score: ScoreInfo, fits: Sequence[Fit]) 
     axes.xaxis.set_major_locator(FixedLocator([float(size) for size in ticks_of(sizes)]))
     axes.xaxis.set_major_formatter(lambda value, _: size_tick(round(value)))
     axes.xaxis.set_minor_locator(NullLocator())
+    means = [cell.mean(score.name) for cell in known]
+    if score.per_tokenizer and min(means) > 0 and max(means) / min(means) >= LOGARITHMIC:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: tick(value))
 
 

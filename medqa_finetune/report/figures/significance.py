@@ -36,6 +36,9 @@ def significance_matrix(
     cells: Sequence[Cell], score: ScoreInfo, comparisons: Sequence[Comparison], prefix: str = ""
 ) -> Chart:
     """Return the matrix of one score; each field shows the row's score minus the column's."""
+    compared = {name for each in comparisons if each.score == score.name for name in (each.first, each.second)}
+    # A baseline without this score would be an empty row.
+    cells = [cell for cell in cells if cell.name in compared or cell.measured(score.name)]
     shown = cells[:MOST_CELLS]
     names = {cell.name for cell in shown}
     own = [each for each in comparisons if each.score == score.name and {each.first, each.second} <= names]

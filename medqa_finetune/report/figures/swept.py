@@ -1,15 +1,17 @@
 """Draws validation loss and scores against a setting that was swept, such as the learning rate or the rank."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
+from medqa_finetune.config.labels import method_label, setting_label, value_label
 from medqa_finetune.evaluation.metric_registry import headlines
-from medqa_finetune.report.figures.base import MARKERS, Chart, ChartInput, Style
-from medqa_finetune.report.labels import method_label, setting_label, value_label
+from medqa_finetune.report.figures.base import INK, MARKERS, Chart, ChartInput, Style
 from medqa_finetune.report.messages import label, name_of, score_axis, score_title
 from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
@@ -19,6 +21,9 @@ VALIDATION_LOSS = "validation_loss"
 # From this ratio of the largest to the smallest value, the axis is logarithmic.
 LOGARITHMIC = 8.0
 CHOSEN_SIZE, USUAL_SIZE = 11, 6
+CHOSEN = "chosen by validation loss"
+# Widths of the first and the last line, and their marks' sizes: of equal lines, those below stay visible.
+WIDTHS, SIZES = (3.4, 1.0), (1.5, 0.8)
 
 
 def charts(given: ChartInput) -> Iterator[Chart]:
@@ -74,7 +79,8 @@ def _chart(given: ChartInput, key: str, series: dict[str, list[Cell]], chosen: s
         caption=label("chart.swept.caption"),
         data=_data(series, key, chosen, column),
         draw=partial(_draw, given=given, key=key, series=series, chosen=chosen, column=column),
-        legend=list(series),
+        legend=[*series, *([CHOSEN] if any(cell.name in chosen for line in series.values() for cell in line) else [])],
+        handles=partial(_handles, given, series, chosen),
         height=3.2,
     )
 
@@ -99,14 +105,14 @@ def _draw(
         points = [(cell, _number(cell, key), values) for cell in line if (values := _values(cell, column))]
         at = [value for _, value, _ in points]
         means = [sum(values) / len(values) for _, _, values in points]
-        style: Style = {"color": colours[place % len(colours)], "marker": MARKERS[place % len(MARKERS)]}
+        style, size = _style_of(place, len(series), colours)
         # Where another setting was varied as well, a line would join what differs in more than this one.
         joined = len(set(at)) == len(at) and _alone(line, key)
-        width = 1.6 if joined else 0.0
-        axes.plot(at, means, label=two_lines(name), linewidth=width, markersize=USUAL_SIZE, **style)
+        width = _between(WIDTHS, place, len(series)) if joined else 0.0
+        axes.plot(at, means, label=two_lines(name), linewidth=width, markersize=USUAL_SIZE * size, **style)
         for (cell, value, values), mean in zip(points, means, strict=True):
             if cell.name in chosen:
-                axes.plot([value], [mean], markersize=CHOSEN_SIZE, **style)
+                axes.plot([value], [mean], markersize=CHOSEN_SIZE * size, **style)
             if len(values) > 1:
                 axes.plot([value] * len(values), values, ".", color=style["color"], markersize=3)
             found = given.scores.get((cell.name, column))
@@ -120,6 +126,31 @@ def _draw(
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(FixedLocator(_ticks(every)))
     axes.xaxis.set_major_formatter(lambda value, _: value_label(float(value)))
+
+
+def _style_of(place: int, count: int, colours: Sequence[str]) -> tuple[Style, float]:
+    """Return colour and mark of a line, and the size of its marks relative to the usual one."""
+    style: Style = {"color": colours[place % len(colours)], "marker": MARKERS[place % len(MARKERS)]}
+    return style, _between(SIZES, place, count)
+
+
+def _between(ends: tuple[float, float], place: int, count: int) -> float:
+    first, last = ends
+    return first + (last - first) * place / max(1, count - 1)
+
+
+def _handles(given: ChartInput, series: Mapping[str, Sequence[Cell]], chosen: set[str]) -> list[Artist]:
+    colours = list(given.palette.values())
+    handles: list[Artist] = []
+    for place, name in enumerate(series):
+        style, size = _style_of(place, len(series), colours)
+        width = _between(WIDTHS, place, len(series))
+        line = Line2D([], [], label=two_lines(name), linewidth=width, markersize=USUAL_SIZE * size, **style)
+        handles.append(line)
+    if any(cell.name in chosen for line in series.values() for cell in line):
+        large: Style = {"color": INK, "marker": MARKERS[0], "markersize": CHOSEN_SIZE, "linestyle": "none"}
+        handles.append(Line2D([], [], label=CHOSEN, **large))
+    return handles
 
 
 def _alone(line: Sequence[Cell], key: str) -> bool:

@@ -56,7 +56,7 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
         values = []
         for score in scores:
             interval, digits = intervals.get((cell.name, score.name)), score.digits
-            more = f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval else ""
+            more = f"[{interval.low:,.{digits}f}, {interval.high:,.{digits}f}]" if interval else ""
             values.append(_value(cell.mean(score.name), digits, more, _deviation(cell.sd(score.name), digits)))
         for name in benchmarks:
             digits = digits_of(name)

@@ -14,9 +14,10 @@ from functools import cache
 from medqa_finetune.evaluation.metric_registry import all_scores
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.languages.en import report as en
+from medqa_finetune.languages.labels import in_words
 from medqa_finetune.languages.zh import report as zh
 from medqa_finetune.report.messages import note_sentences
-from medqa_finetune.report.messages.language import Language, Text, in_words, key_of
+from medqa_finetune.report.messages.language import Language, Text, key_of
 from medqa_finetune.report.messages.sentences import Outcome, compared_text, say
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison

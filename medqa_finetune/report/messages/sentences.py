@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 
+from medqa_finetune.config.labels import value_label
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.comparability import Axis, Difference, Fact
-from medqa_finetune.report.labels import value_label
 from medqa_finetune.report.messages.language import Language, amount_of_hours, amount_of_money, signed, span
 from medqa_finetune.report.notes import GroupName, Note
 from medqa_finetune.report.recommend import NEGATION

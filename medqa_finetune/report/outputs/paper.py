@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from medqa_finetune.config.labels import with_size
 from medqa_finetune.evaluation.metrics.base import Prominence, ScoreInfo
 from medqa_finetune.log import visible
 from medqa_finetune.report.analysis import Analysis
@@ -15,7 +16,7 @@ from medqa_finetune.report.figures.numbers import Formatter, amount
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages import label, name_of, score_title
 from medqa_finetune.report.messages.language import Text
-from medqa_finetune.report.names import size_tick, size_word
+from medqa_finetune.report.names import size_tick, size_word, some
 from medqa_finetune.report.runs import HOUR, Cell
 from medqa_finetune.report.scores import in_order, score_columns, training_items_of
 from medqa_finetune.report.stats.intervals import CellScore, Finding
@@ -197,9 +198,8 @@ def _notes(group: Group, columns: Sequence[Sequence[Figure]], analysis: Analysis
     if any(figure.text == NOTHING for figure in figures):
         yield label("paper.not_measured", mark=NOTHING)
     if group.missing:
-        names = [name_of(f"{entry} {size_word(size)}") for entry, size in group.missing]
-        cells = Text(", ".join(name.en for name in names), "、".join(name.zh for name in names))
-        yield label("paper.missing", cells=cells)
+        missing = [name_of(with_size(entry, size_word(size))) for entry, size in group.missing]
+        yield label("paper.missing", cells=some(missing))
 
 
 def tables_as_markdown(tables: Sequence[PaperTable]) -> str:

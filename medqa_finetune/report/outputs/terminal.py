@@ -24,6 +24,8 @@ from medqa_finetune.report.stats.intervals import Finding
 from medqa_finetune.report.verdict import Refusals, Verdict
 
 WIDTH = 118
+# Statuses of runs that have not ended.
+OPEN = ("pending", "running")
 RUN_WIDTH, BENCHMARK_WIDTH = 30, 50
 # Words and intervals are not broken; each Chinese character counts as a word.
 WORD = re.compile(r"\[[^\[\]]{1,24}\]\S*|[!-Z\\^-~]+|.", re.DOTALL)
@@ -44,7 +46,8 @@ def runs_as_text(runs: Sequence[Run]) -> str:
     """Format the runs as tables at most 120 characters wide, then why runs are not done, and how many are."""
     tables = tables_of(runs)
     lines = [line for table in tables for line in (*_table(table), "")]
-    reasons = [(run, run.values.get("reason")) for run in runs]
+    # The answer names those that have not ended.
+    reasons = [(run, run.values.get("reason")) for run in runs if run.values["status"] not in OPEN]
     lines += [f"{visible(run.place)}: {visible(' '.join(reason.split()))}" for run, reason in reasons if reason]
     counts = Counter(str(run.values["status"]) for run in runs if not run.done)
     others = "".join(

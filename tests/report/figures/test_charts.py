@@ -12,18 +12,31 @@ from matplotlib.figure import Figure
 
 from medqa_finetune.compat.matplotlib import SvgImage
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.report.figures.base import HINT, LINE, NOT_MEASURED, Chart, chart_style, colours, legend_columns
+from medqa_finetune.report.figures.base import (
+    HINT,
+    LINE,
+    NOT_MEASURED,
+    Chart,
+    chart_input,
+    chart_style,
+    colours,
+    legend_columns,
+)
 from medqa_finetune.report.figures.curves import POINTS_PER_LINE, curve_of, learning_curves, read_log
 from medqa_finetune.report.figures.heatmap import BASELINE, heat_map
 from medqa_finetune.report.figures.pareto import pareto_chart
+from medqa_finetune.report.figures.score_vs_size import score_against_size
 from medqa_finetune.report.figures.significance import significance_matrix
+from medqa_finetune.report.figures.swept import CHOSEN
+from medqa_finetune.report.figures.swept import charts as swept_charts
 from medqa_finetune.report.figures.write import inline
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
-from tests.report.builders import group_of, matrix, record, runs_of
+from tests.report.builders import SIZES, group_of, matrix, record, runs_of
 from tests.report.folders import analysis
+from tests.report.stats.test_choice import tried
 
 
 def drawn(chart: Chart) -> Axes:
@@ -116,6 +129,55 @@ def test_the_matrix_says_row_less_column(tmp_path: Path) -> None:
     bold = {place for place, text in shown.items() if text.get_fontweight() == "bold"}
     assert bold == {(0, 2), (2, 0)}
     assert list(chart.data["difference"]) == [1.5] * 3
+
+
+def test_a_cell_without_the_score_has_no_row(tmp_path: Path) -> None:
+    cells = group_of(tmp_path, *matrix()[:3]).cells
+    found = analysis([cell.name for cell in cells[:2]]).comparisons
+    (run,) = cells[2].runs
+    without = replace(cells[2], runs=(replace(run, values={**run.values, "rougeL": None}),))
+    axes = drawn(significance_matrix([*cells[:2], without], score_info("rougeL"), found))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["untuned base", "LoRA 20k"]
+
+
+def test_ten_entries_have_ten_colours() -> None:
+    assert len(set(colours([f"LoRA lr {rate}" for rate in range(10)]).values())) == 10
+    usual = colours(["LoRA", "QLoRA", "LoRA lr 1e-4"])
+    assert usual["LoRA"] == colours(["LoRA"])["LoRA"]
+    assert len(set(usual.values())) == 3
+
+
+@pytest.mark.parametrize(("base", "scale"), [(19_000.0, "log"), (30.0, "linear")])
+def test_a_far_perplexity_leaves_the_lines_apart(tmp_path: Path, base: float, scale: str) -> None:
+    group = group_of(tmp_path, *matrix())
+    cells = [with_value(cell, "perplexity", 20.0 if cell.train_size else base) for cell in group.cells]
+    given = chart_input(group, cells, analysis([cell.name for cell in cells]))
+    assert drawn(score_against_size(given, score_info("perplexity"))).get_yscale() == scale
+
+
+def test_marks_of_a_size_stay_at_their_size(tmp_path: Path) -> None:
+    records = []
+    for rate in range(1, 8):
+        for size in SIZES:
+            name = f"lora_{size}__train.learning_rate={rate}"
+            config = record("lora", size).config | {"train": {"learning_rate": float(rate)}}
+            records.append(record("lora", size, name=name, identity=name, config=config))
+    group = group_of(tmp_path, *records)
+    given = chart_input(group, group.cells, analysis([cell.name for cell in group.cells]))
+    found = [
+        np.asarray(line.get_xdata()) for line in drawn(score_against_size(given, score_info("rougeL"))).get_lines()
+    ]
+    lines = [at for at in found if len(at) == len(SIZES)]
+    assert len(lines) == 7
+    assert all(np.abs(at / [*SIZES.values()] - 1).max() < 0.08 for at in lines)
+
+
+def test_the_chosen_mark_of_a_sweep_is_explained(tmp_path: Path) -> None:
+    group = group_of(tmp_path, tried(1e-4, 2.0), tried(3e-4, 1.5), tried(1e-3, 1.5))
+    chart = next(swept_charts(chart_input(group, group.cells, analysis([cell.name for cell in group.cells]))))
+    assert chart.handles is not None
+    assert [handle.get_label() for handle in chart.handles()] == ["LoRA", CHOSEN]
+    assert list(chart.legend) == ["LoRA", CHOSEN]
 
 
 def test_the_front_goes_through_what_lies_on_it(tmp_path: Path) -> None:

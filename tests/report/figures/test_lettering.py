@@ -1,8 +1,10 @@
 """Pictures in the reader's language, and characters that no font has."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text as Drawing
 
 from medqa_finetune.compat import fonts
@@ -61,6 +63,22 @@ def test_pictures_speak_the_readers_language(tmp_path: Path, monkeypatch: pytest
     shown = {each.get_text() for each in data_scale_figure(given).findobj(Drawing)}
     assert {"得分", "训练问答对数"} <= shown
     assert not shown & {"Score", "Training pairs"}
+
+
+@pytest.mark.parametrize("letters", [str, lambda text: "n" * len(text)], ids=["its own", "stand-ins"])
+def test_labels_stay_in_the_picture(letters: Callable[[str], str]) -> None:
+    figure = Figure()
+    axes = figure.add_subplot(xlabel="Training pairs", ylabel="Score")
+    own = lettering.Lettering("zh", letters)
+    own.apply(figure)
+    with lettering.lettered(own):
+        if own.stands_in:
+            figure.draw_without_rendering()
+        own.restore()
+        figure.draw_without_rendering()
+    assert axes.get_xlabel() == "训练问答对数"
+    for drawing in (axes.xaxis.label, axes.yaxis.label):
+        assert min(drawing.get_window_extent().min) >= 0
 
 
 @pytest.mark.usefixtures("fontless")

@@ -15,10 +15,10 @@ from markupsafe import escape
 from matplotlib.figure import Figure
 from PIL import Image
 
+from medqa_finetune.config.labels import method_label
 from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures import write
-from medqa_finetune.report.labels import method_label
 from medqa_finetune.report.messages import text
 from medqa_finetune.report.notes import AnswersOfCells, CellsCut, GroupName, NoPredictions
 from medqa_finetune.report.stats.intervals import Settings
