@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from medqa_finetune.languages.labels import joined
-from medqa_finetune.languages.translate import say
+from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.planning.cost_model import EFFICIENCY
 from medqa_finetune.planning.plan_cells import Plan
 
@@ -13,12 +13,13 @@ def describe_basis(found: Plan, labels: Mapping[str, str]) -> list[str]:
     machine = found.workload.machine
     speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in matrix_rates(found).items())
     on_gpu = machine.type == "cuda"
+    name = translated(machine.name, Kind.SAID)
     lines = [
         say(
             "{machine}; memory is the peak of GPU memory; disk is the most a cell may take."
             if on_gpu
             else "{machine}; memory is the peak of resident memory; disk is the most a cell may take.",
-            machine=f"{machine.name}{': ' if speed else ''}{speed}",
+            machine=say("{names}: {said}", names=name, said=speed) if speed else name,
         )
     ]
     if found.without_model:

@@ -127,6 +127,7 @@ TEXTS = {
     "{times} x {samples} examples ({cells})": "{times} 次，每次 {samples} 条（{cells}）",
     "; ": "；",
     "{names}: {said}": "{names}：{said}",
+    "CPU, {count} threads": "CPU，{count} 个线程",
     "Validation: {parts}.": "验证：{parts}。",
     "Evaluation is computed as evaluate.backend=transformers does it.": (
         "评测时间按 evaluate.backend=transformers 计算。"
