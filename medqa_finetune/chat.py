@@ -16,6 +16,7 @@ from medqa_finetune.config.command_line import print_help, run_command, wants_he
 from medqa_finetune.config.command_options import Options, describe, option, parse_options
 from medqa_finetune.config.ranges import at_least, check_temperature, integer_between, share
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
+from medqa_finetune.languages.translate import say
 from medqa_finetune.log import log_to_terminal, visible
 from medqa_finetune.record.run_dir import RECORD_NAME
 from medqa_finetune.runtime import settle_before_torch
@@ -176,7 +177,7 @@ def _sources_of_runs(options: ChatOptions, paths: Sequence[Path]) -> tuple[list[
     if not found:
         raise errors[0] if len(errors) == 1 else ConfigError(*(fault for each in errors for fault in each.faults))
     for each in errors:
-        print(f"left out: {visible(str(each))}", file=sys.stderr)
+        print(say("left out: {fault}", fault=visible(each.shown())), file=sys.stderr)
     return [path for path, _ in found], [source for _, source in found]
 
 

@@ -16,6 +16,7 @@ from medqa_finetune.config.command_options import Options, describe, option, par
 from medqa_finetune.config.ranges import at_least
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, RunError, distinct, noting
+from medqa_finetune.languages.translate import say
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
@@ -361,20 +362,22 @@ def as_text(
     table = [
         [name, f"{score.value:.2f}", str(record.n), score.signature] for name, score in sorted(record.scores.items())
     ]
-    parts = [aligned_table(["score", "value", "n", "signature"], table, left=["score", "signature"])]
+    header = [say("score"), say("value"), "n", say("signature")]
+    parts = [aligned_table(header, table, left=[header[0], header[-1]])]
     shares = {
-        "empty": record.empty_rate,
-        "cut at the length limit": record.truncated_rate,
-        "cut off by time": record.timed_out_rate,
-        "repeated 4-grams": record.repetition_rate,
-        "thoughts not closed": record.unclosed_rate,
-        "asked cut": record.prompt_cut_rate or None,
-        "references cut in the perplexity": record.reference_cut_rate or None,
+        say("empty"): record.empty_rate,
+        say("cut at the length limit"): record.truncated_rate,
+        say("cut off by time"): record.timed_out_rate,
+        say("repeated 4-grams"): record.repetition_rate,
+        say("thoughts not closed"): record.unclosed_rate,
+        say("asked cut"): record.prompt_cut_rate or None,
+        say("references cut in the perplexity"): record.reference_cut_rate or None,
     }
-    parts.append(", ".join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
+    parts.append(say(", ").join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
     if benchmarks:
         table = [[name, f"{score.value:.4g}", score.signature] for name, score in sorted(benchmarks.items())]
-        parts.append(aligned_table(["benchmark", "value", "signature"], table, left=["benchmark", "signature"]))
+        header = [say("benchmark"), say("value"), say("signature")]
+        parts.append(aligned_table(header, table, left=[header[0], header[-1]]))
     parts = [part for part in parts if part]
     if rows:
         header = list(dict.fromkeys(name for row in rows for name in row))

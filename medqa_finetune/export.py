@@ -18,6 +18,7 @@ from medqa_finetune.config.flags import CommandLine
 from medqa_finetune.config.ranges import above_zero, at_least
 from medqa_finetune.config.schema_faults import unknown_key
 from medqa_finetune.errors import EXIT_DONE, NO_VALUE, ConfigError, Fault, brief
+from medqa_finetune.languages.translate import say
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import EXIT_OFFSET, LAUNCHER_VARIABLE
 from medqa_finetune.variants.request import ExportRequest
@@ -222,7 +223,7 @@ def _export(run: RunDir, request: ExportRequest, form: str) -> int:
     if form == "json":
         print(json.dumps({"folder": str(job.folder), "variants": table}, ensure_ascii=False, allow_nan=False))
     else:
-        print("\n".join([as_text(table), "", *(f"wrote {path}" for path in [*written])]))
+        print("\n".join([as_text(table), "", *(say("wrote {path}", path=path) for path in written)]))
     return EXIT_DONE
 
 

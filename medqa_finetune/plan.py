@@ -12,6 +12,8 @@ from medqa_finetune.config.command_options import Options, describe, option, par
 from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.ranges import above_zero
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
+from medqa_finetune.languages.labels import spoken_label
+from medqa_finetune.languages.translate import say
 from medqa_finetune.memory import in_units
 from medqa_finetune.model.cards import CARDS
 from medqa_finetune.record.files import existing_part
@@ -298,6 +300,8 @@ def _price(seconds: float, options: PlanOptions) -> float | None:
 
 def as_object(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> Content:
     """Return the plan as a JSON object."""
+    from medqa_finetune.planning.basis import matrix_rates
+
     return {
         "cells": rows,
         "sum": _totals(rows, options),
@@ -305,7 +309,7 @@ def as_object(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> C
         "gpu": found.workload.gpu,
         "random_weights": found.without_weights,
         "machine": dataclasses.asdict(found.workload.machine),
-        "matrix_flops_per_second": _matrix_rates(found),
+        "matrix_flops_per_second": matrix_rates(found),
         "copied_bytes_per_second": found.workload.copy_rate,
     }
 
@@ -320,22 +324,19 @@ def _totals(rows: Sequence[CellRow], options: PlanOptions) -> Totals:
     }
 
 
-def _matrix_rates(found: "Plan") -> dict[str, float]:
-    """Return FLOP/s by precision, with the resolved name in place of `auto`."""
-    precision = found.workload.machine.precision
-    return {precision if name == "auto" else name: rate for name, rate in found.workload.matrix_rates.items()}
-
-
 def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str:
     """Return a table with a row per cell and their sum, and notes on how the figures were obtained."""
+    from medqa_finetune.planning.basis import describe_basis
     from medqa_finetune.planning.batches import describe_batches
     from medqa_finetune.planning.card_fit import describe_fit
     from medqa_finetune.planning.examples import describe_cut, describe_validations
 
     whole = _totals(rows, options)
-    labels = {each["name"]: each["label"] for each in rows}
+    labels = {each["name"]: spoken_label(each["label"]) for each in rows}
     rows = [_with_labels(each, labels) for each in rows]
-    header = ["cell", "time", "training", "validation", "evaluation", "memory", "disk"]
+    header = [
+        *(say("cell"), say("time"), say("training"), say("validation"), say("evaluation"), say("memory"), say("disk"))
+    ]
     cells = [
         [
             name,
@@ -349,7 +350,7 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
         for each, name in zip(rows, short_names([each["name"] for each in rows], NAME_WIDTH), strict=True)
     ]
     sums = [
-        "sum",
+        say("sum"),
         _time(whole["hours"] * HOUR),
         _time(sum(each["train_seconds"] for each in rows)),
         _time(sum(each["validation_seconds"] for each in rows)),
@@ -358,18 +359,23 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
         in_units(whole["disk_bytes"]),
     ]
     if options.price_per_hour is not None:
-        header.append("price")
+        header.append(say("price"))
         for line, price in zip([*cells, sums], [*(each["price"] for each in rows), whole["price"]], strict=True):
             line.append(f"{price:.2f}")
     shared = sum(each["trained_by"] is not None for each in rows)
-    verb = "cells evaluate" if shared > 1 else "cell evaluates"
-    once = [f"{shared} {verb} what an earlier one trains; the training is counted there."] if shared else []
+    evaluated = say(
+        "{count} cells evaluate what an earlier one trains; the training is counted there."
+        if shared > 1
+        else "{count} cell evaluates what an earlier one trains; the training is counted there.",
+        count=shared,
+    )
+    once = [evaluated] if shared else []
     return "\n".join(
         [
-            aligned_table(header, [*cells, sums], left=["cell"]),
+            aligned_table(header, [*cells, sums], left=header[:1]),
             "",
-            *_basis(found, labels),
-            *describe_fit(rows, found),
+            *describe_basis(found, labels),
+            *describe_fit(rows, found.workload),
             *describe_batches(rows),
             *once,
             *describe_validations(rows),
@@ -384,40 +390,7 @@ def _with_labels(each: CellRow, labels: Mapping[str, str]) -> CellRow:
         key: labels.get(str(value), value) if key in ("decided_by", "taken_from") else value
         for key, value in each["batches"].items()
     }
-    return {**each, "name": each["label"], "batches": batches}
-
-
-def _basis(found: "Plan", labels: Mapping[str, str]) -> list[str]:
-    """Return what the figures are based on; `labels` are the short names of cells."""
-    from medqa_finetune.planning.cost_model import EFFICIENCY
-
-    machine = found.workload.machine
-    speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in _matrix_rates(found).items())
-    kind = "GPU memory" if machine.type == "cuda" else "resident memory"
-    lines = [
-        f"{machine.name}{': ' if speed else ''}{speed}; memory is the peak of {kind}; disk is the most a cell may take."
-    ]
-    if found.without_model:
-        lines.append(
-            "Not trained, answers are looked up: "
-            f"{', '.join(labels.get(name, name) for name in found.without_model)}; measured here on a few questions."
-        )
-    if len(found.without_model) == len(found.forecasts):
-        return lines
-    if found.workload.gpu is not None:
-        lines.append(
-            "Computed from that card's data sheet (docs/gpu.md), not measured: correct within about a factor of two."
-        )
-    elif found.trials:
-        lines.append(f"Measured here: a few steps and answers of {found.trials} kind(s) of cells.")
-    else:
-        lines.append(
-            f"Computed at {EFFICIENCY:.0%} of that speed, correct within about a factor of two; plan.probe=true "
-            "measures."
-        )
-    if found.without_weights:
-        lines.append(f"Random weights replace those of {', '.join(found.without_weights)}, which are not here.")
-    return lines
+    return {**each, "name": labels[each["name"]], "batches": batches}
 
 
 def excess_faults(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> list[Fault]:

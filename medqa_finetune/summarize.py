@@ -12,6 +12,8 @@ from medqa_finetune.config.command_line import print_help, run_command, wants_he
 from medqa_finetune.config.command_options import Options, describe, option, parse_options
 from medqa_finetune.config.ranges import not_negative
 from medqa_finetune.errors import EXIT_DONE, DataError, Fault
+from medqa_finetune.languages.choice import chosen
+from medqa_finetune.languages.translate import say
 from medqa_finetune.log import visible
 
 if TYPE_CHECKING:
@@ -88,15 +90,16 @@ def summarize(arguments: list[str]) -> int:
     print(runs_as_text(runs))
     benchmarks = benchmarks_as_text(table)
     if benchmarks:
-        print("\nBenchmarks (mean over seeds; sd: standard deviation over seeds)\n" + benchmarks)
+        print(f"\n{say('Benchmarks (mean over seeds; sd: standard deviation over seeds)')}\n{benchmarks}")
     print("\n" + "\n".join(visible(line) for line in analysis_as_text(analysis).split("\n")) + "\n")
     for path in written:
-        print(f"wrote {path}")
-    font = missing_font(str(value) for run in runs for value in (run.study, run.name, *_named(run)))
+        print(say("wrote {path}", path=path))
+    names = [str(value) for run in runs for value in (run.study, run.name, *_named(run))]
+    font = missing_font([*names, *(each.group for each in analysis.groups)], chinese=chosen() == "zh")
     if font is not None:
-        print(f"note: {font}")
+        print(say("note: {note}", note=font))
     if not any(path.suffix == ".png" for path in written):
-        print("no pictures: no run that trained something is done")
+        print(say("no pictures: no run that trained something is done"))
     return EXIT_DONE
 
 

@@ -132,6 +132,6 @@ def blank_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     from medqa_finetune.report.figures import overview
     from medqa_finetune.report.figures import write as write_of_charts
 
-    monkeypatch.setattr(write_of_charts, "figure_of", lambda chart: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(write_of_charts, "figure_of", lambda chart, _lettering: Figure(figsize=(1, 1)))
     for name in ("data_scale_figure", "method_figure"):
-        monkeypatch.setattr(overview, name, lambda given: Figure(figsize=(1, 1)))
+        monkeypatch.setattr(overview, name, lambda given, _lettering=None: Figure(figsize=(1, 1)))

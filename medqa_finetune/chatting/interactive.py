@@ -15,6 +15,7 @@ from medqa_finetune.chatting.terminal import (
 )
 from medqa_finetune.config.ranges import sampling_faults
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, MedQAError
+from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.record.files import write_json
 
 PROMPT = "> "
@@ -38,7 +39,7 @@ class TerminalChat:
         self.conversation = conversation
         self._saved: set[Path] = set()
         self._commands: dict[str, Callable[[str], None]] = {
-            "/help": lambda _: print(HELP),
+            "/help": lambda _: print(translated(HELP, Kind.SAID)),
             "/reset": self._reset,
             "/system": self._instruct,
             "/save": self._save,
@@ -53,7 +54,7 @@ class TerminalChat:
         """
         tolerate_other_encodings()
         edit_lines()
-        print(f"{escape_controls(self.conversation.model.name)}. {DISCLAIMER}\n/help lists the commands.")
+        print(f"{escape_controls(self.conversation.model.name)}. {DISCLAIMER}\n{say('/help lists the commands.')}")
         while (line := self._read()) is not None:
             if line in ("/exit", "/quit"):
                 break
@@ -70,7 +71,7 @@ class TerminalChat:
             else:
                 self._answer(line[1:] if line.startswith("/") else line)
         except MedQAError as error:
-            print(escape_controls(str(error)))
+            print(escape_controls(error.shown()))
 
     def _read(self) -> str | None:
         try:
@@ -80,7 +81,7 @@ class TerminalChat:
             return None
         if is_readable(line):
             return line.strip()
-        print("The line is not in the terminal's encoding; set PYTHONIOENCODING to its encoding.")
+        print(say("The line is not in the terminal's encoding; set PYTHONIOENCODING to its encoding."))
         return ""
 
     def _answer(self, question: str) -> None:
@@ -98,22 +99,23 @@ class TerminalChat:
                         break
             except KeyboardInterrupt:
                 stop.made = True
-        print(" [stopped]" if stop.made else "" if shown else "(no answer)")
+        print(f" {say('[stopped]')}" if stop.made else "" if shown else say("(no answer)"))
 
     def _command(self, line: str) -> None:
         name, _, rest = line.partition(" ")
         if name in self._commands:
             self._commands[name](rest.strip())
         else:
-            print(f"unknown command {escape_controls(name)}; /help lists the commands.")
+            print(say("unknown command {name}; /help lists the commands.", name=escape_controls(name)))
 
     def _reset(self, _: str) -> None:
         self.conversation.reset()
-        print("New conversation.")
+        print(say("New conversation."))
 
     def _instruct(self, text: str) -> None:
         self.conversation.instruct(text)
-        print(f"New conversation, {'with' if self.conversation.system else 'without'} instructions.")
+        instructed = bool(self.conversation.system)
+        print(say("New conversation, with instructions." if instructed else "New conversation, without instructions."))
 
     def _save(self, name: str) -> None:
         path = Path(name).expanduser()
@@ -128,7 +130,7 @@ class TerminalChat:
             problem = f"cannot be written ({error.strerror})"
             raise ConfigError(Fault("not-writable", problem, file=name)) from None
         self._saved.add(path.resolve())
-        print(f"Saved {len(self.conversation.turns)} turns in {escape_controls(name)}.")
+        print(say("Saved {count} turns in {name}.", count=len(self.conversation.turns), name=escape_controls(name)))
 
     def _setter(self, name: str) -> Callable[[str], None]:
         field = SETTINGS[name]
@@ -146,6 +148,6 @@ class TerminalChat:
             if faults:
                 raise ConfigError(*faults)
             self.conversation.sampling = changed
-            print(f"{name[1:]} is {value}.")
+            print(say("{setting} is {value}.", setting=name[1:], value=value))
 
         return change

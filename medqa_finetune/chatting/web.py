@@ -11,6 +11,7 @@ from typing import Any
 from medqa_finetune.chatting.chat_model import ChatModel, Sampling
 from medqa_finetune.chatting.conversation import DISCLAIMER, ChatSettings, Conversation
 from medqa_finetune.errors import ConfigError, Fault, MedQAError
+from medqa_finetune.languages.translate import say
 
 # Reachable from this machine only.
 HOST = "127.0.0.1"
@@ -157,7 +158,7 @@ def serve(models: Sequence[ChatModel], settings: ChatSettings, port: int) -> Non
     except OSError:
         problem, hint = "another program uses this port", "Give another one."
         raise ConfigError(Fault("port-taken", problem, key="port", got=port, hint=hint)) from None
-    print(f"http://{HOST}:{port}  {DISCLAIMER}  Ctrl-C stops the server.", flush=True)
+    print(f"http://{HOST}:{port}  {DISCLAIMER}  {say('Ctrl-C stops the server.')}", flush=True)
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(3600)

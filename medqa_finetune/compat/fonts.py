@@ -7,6 +7,8 @@ from functools import cache
 from matplotlib import font_manager
 from matplotlib.font_manager import fontManager
 
+from medqa_finetune.languages.translate import say
+
 LATIN_FONT = "DejaVu Sans"
 # Preferred ones; matplotlib before 3.11 knows of a collection only its first face, the Japanese one.
 CHINESE_FONTS = (
@@ -16,6 +18,7 @@ CHINESE_FONTS = (
 )  # fmt: skip
 # Simplified characters that fonts for other languages lack.
 SAMPLE = "医疗药这"
+FIRST_BEYOND_ASCII = 0x80
 # A font of matplotlib with a box for every character there is.
 LAST_RESORT = "Last Resort"
 INSTALL = {
@@ -44,15 +47,39 @@ def chinese_font() -> str | None:
     return found or _any_other()
 
 
-def missing_font(texts: Iterable[str]) -> str | None:
-    """Return what to do about Chinese characters in texts that charts cannot show; None if they can, or have none."""
-    if chinese_font() is not None or all(text.isascii() for text in texts):
+def missing_font(texts: Iterable[str], *, chinese: bool = False) -> str | None:
+    """Return what to do about Chinese characters that pictures cannot show; None if they can, or there are none.
+
+    Args:
+        texts: Names in the pictures.
+        chinese: Whether the reader wants them in Chinese.
+    """
+    if chinese_font() is not None or not (chinese or any(not text.isascii() for text in texts)):
         return None
     install = INSTALL.get(sys.platform, INSTALL["linux"])
-    return (
-        "no font with Chinese characters is installed, so charts show names as \\uXXXX: install "
-        f"{CHINESE_FONTS[0]} ({install}), then summarize again"
+    return say(
+        "no font with Chinese characters is installed, so pictures have English words, and \\uXXXX for Chinese names: "
+        "install {font} ({install}), then summarize again",
+        font=CHINESE_FONTS[0],
+        install=install,
     )
+
+
+def undrawable(text: str) -> set[str]:
+    """Return the characters of a text that no font of charts has."""
+    return set() if text.isascii() else {letter for letter in text if ord(letter) >= FIRST_BEYOND_ASCII} - _characters()
+
+
+def escaped(text: str) -> str:
+    """Return a text with `\\uXXXX` for each character that no font of charts has."""
+    missing = undrawable(text)
+    return "".join(each.encode("ascii", "backslashreplace").decode() if each in missing else each for each in text)
+
+
+@cache
+def _characters() -> frozenset[str]:
+    paths = (font_manager.findfont(family) for family in fonts())
+    return frozenset(chr(code) for path in paths for code in font_manager.get_font(path).get_charmap())
 
 
 def _preferred() -> str | None:

@@ -13,7 +13,7 @@ import medqa_finetune
 from medqa_finetune.child_process import leave_faults
 from medqa_finetune.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, Fault, MedQAError, brief
 from medqa_finetune.languages.choice import LANGUAGES, SYSTEM_VARIABLES, VARIABLE, choose
-from medqa_finetune.languages.help_page import help_page
+from medqa_finetune.languages.help_page import columns, help_page
 from medqa_finetune.languages.translate import say
 from medqa_finetune.log import shown, visible
 from medqa_finetune.runtime import collect_no_more
@@ -166,11 +166,13 @@ def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Se
         left: Names of left-aligned columns; the others are right-aligned.
     """
     lines = [list(header), *([visible(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(columns, column)) for column in zip(*lines, strict=True)]
+
+    def aligned(cell: str, name: str, width: int) -> str:
+        room = " " * (width - columns(cell))
+        return cell + room if name in left else room + cell
+
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) if name in left else cell.rjust(width)
-            for name, cell, width in zip(header, line, widths, strict=True)
-        ).rstrip()
+        "  ".join(aligned(cell, name, width) for name, cell, width in zip(header, line, widths, strict=True)).rstrip()
         for line in lines
     )

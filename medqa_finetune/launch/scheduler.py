@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from medqa_finetune.cores import PARALLEL_VARIABLE
+from medqa_finetune.languages.labels import spoken_label
 from medqa_finetune.languages.translate import say
 from medqa_finetune.launch.exit_status import Attempt, ExitStatus, classify_exit, read_or_none, summarize_record
 from medqa_finetune.launch.gpus import Slot
@@ -120,7 +121,8 @@ def label_jobs(jobs: Sequence[Job]) -> None:
     for place, job in enumerate(jobs, start=1):
         first, *rest = job.name
         brief = [first, *(part for part in rest if part not in shared)]
-        job.label = f"[{place}/{len(jobs)}] {' '.join(filter(None, brief)) or job.run.path.name}"
+        name = spoken_label(" ".join(filter(None, brief))) or job.run.path.name
+        job.label = f"[{place}/{len(jobs)}] {name}"
 
 
 class Display(Protocol):

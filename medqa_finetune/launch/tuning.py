@@ -25,6 +25,7 @@ from medqa_finetune.config.identity import flatten, training_settings
 from medqa_finetune.config.no_effect import refuse_unused_settings
 from medqa_finetune.config.ranges import AUTO, one_of
 from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, MedQAError, RunError, brief
+from medqa_finetune.languages.translate import say
 from medqa_finetune.launch.launcher import LocalLauncher
 from medqa_finetune.launch.study import SAMPLERS, Study, Trial, check_optuna, propose
 from medqa_finetune.launch.sweep_parameters import default_sweeps
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 # Settings that are compared, not chosen.
 AXES = ("method", "data", "data.train_size", "model", "corpus", "seed")
-FEWER_QUESTIONS = "evaluate.max_samples=20 asks fewer"
+FEWER = "evaluate.max_samples=20"
 # Settings that change what the validation loss is a mean over; losses of two values do not compare.
 NOT_COMPARED = ("model", "corpus", "profile", "data.scale", "data.validation_size", "data.split_seed",
                 "data.near_duplicate_threshold", "train.max_length")  # fmt: skip
@@ -82,7 +83,8 @@ class TuningSweeper(MatrixSweeper):
         faults: list[Fault] = []
         for number, study in enumerate(studies, 1):
             if len(studies) > 1:
-                print(visible(f"study {number} of {len(studies)}  {' '.join(study.axes)}"), file=sys.stderr)
+                said = say("study {number} of {count}", number=number, count=len(studies))
+                print(visible(f"{said}  {' '.join(study.axes)}"), file=sys.stderr)
             results += self._finish(study, space)
             try:
                 _say(study, self._command(study))
@@ -127,9 +129,17 @@ class TuningSweeper(MatrixSweeper):
         space, combinations = self._checked(arguments)
         values = propose(space, [], self._trials, "random", self._seed)
         asked = [(*fixed, *Trial(each).overrides) for fixed in combinations for each in values]
-        each = f" ({len(combinations)} studies of {len(values)})" if len(combinations) > 1 else ""
-        print(f"{len(asked)} trials{each} with settings drawn at random; a study proposes others", file=sys.stderr)
-        print(f"every trial answers the test questions, which choose nothing: {FEWER_QUESTIONS}", file=sys.stderr)
+        said = say(
+            "{count} trials ({studies} studies of {each}) with settings drawn at random; a study proposes others"
+            if len(combinations) > 1
+            else "{count} trials with settings drawn at random; a study proposes others",
+            count=len(asked),
+            studies=len(combinations),
+            each=len(values),
+        )
+        print(said, file=sys.stderr)
+        fewer = say("every trial answers the test questions, which choose nothing: {setting} asks fewer", setting=FEWER)
+        print(fewer, file=sys.stderr)
         return asked
 
     def _check_settings(self) -> None:
@@ -194,7 +204,8 @@ class TuningSweeper(MatrixSweeper):
         new = [Trial(values) for values in propose(space, study.trials, count, self._sampler, self._seed)]
         study.trials += new
         if not new:
-            print(f"all {len(study.trials)} settings of this space have been tried", file=sys.stderr)
+            tried = say("all {count} settings of this space have been tried", count=len(study.trials))
+            print(tried, file=sys.stderr)
         return new
 
     def _at_a_time(self) -> int:
@@ -206,20 +217,24 @@ class TuningSweeper(MatrixSweeper):
         study.settle(training_settings(self._cell(study, study.trials[0]).written_settings))
         asked = [(*study.fixed, *trial.overrides) for trial in batch]
         for trial in batch:
-            print(visible(f"{self._where(study, trial)}  begins"), file=sys.stderr)
+            print(visible(say("{trial}  begins", trial=self._where(study, trial))), file=sys.stderr)
         results = launch_trials(self._launch, self._load, self.config, asked)
         for trial, result in zip(batch, results, strict=True):
             outcome = outcome_of(result)
             if isinstance(outcome, MedQAError) and outcome.exit_code == EXIT_BAD_INPUT and study.best is None:
                 raise outcome
             _end(trial, outcome)
-            shown = f"validation loss {trial.value:.4f}" if trial.value is not None else f"failed: {trial.reason}"
+            shown = (
+                say("validation loss {value}", value=f"{trial.value:.4f}")
+                if trial.value is not None
+                else say("failed: {reason}", reason=trial.reason)
+            )
             print(visible(f"{self._where(study, trial)}  {shown}"), file=sys.stderr)
         return results
 
     def _where(self, study: Study, trial: Trial) -> str:
-        number = study.trials.index(trial) + 1
-        return f"trial {number} of {max(self._trials, len(study.trials))}  {' '.join(trial.overrides)}"
+        number, most = study.trials.index(trial) + 1, max(self._trials, len(study.trials))
+        return f"{say('trial {number} of {most}', number=number, most=most)}  {' '.join(trial.overrides)}"
 
     def _cell(self, study: Study, trial: Trial) -> "Cell":
         assert self.config is not None, "setup() comes first"  # noqa: S101
@@ -315,8 +330,20 @@ def _say(study: Study, command: Sequence[str]) -> None:
     if best is None:
         faults = [Fault("run-failed", trial.reason, file=" ".join(trial.overrides)) for trial in failed]
         raise RunError(Fault("runs-not-done", f"none of {len(study.trials)} trials is done"), *faults)
-    count = f"{len(study.trials)} trials" + (f" ({len(failed)} failed)" if failed else "")
-    of_study = f" for {' '.join(study.axes)}" if study.axes else ""
-    chosen = f"best of {count} by validation loss ({best.value:.4f}){of_study}: {' '.join(best.overrides)}"
-    print(visible(f"{chosen}; all of them: {study.path}"))
-    print(f"its command: {shlex.join(command)}")
+    count = (
+        say("{count} trials ({failed} failed)", count=len(study.trials), failed=len(failed))
+        if failed
+        else say("{count} trials", count=len(study.trials))
+    )
+    chosen = say(
+        "best of {trials} by validation loss ({loss}) for {study}: {settings}; all of them: {path}"
+        if study.axes
+        else "best of {trials} by validation loss ({loss}): {settings}; all of them: {path}",
+        trials=count,
+        loss=f"{best.value:.4f}",
+        study=" ".join(study.axes),
+        settings=" ".join(best.overrides),
+        path=study.path,
+    )
+    print(visible(chosen))
+    print(say("its command: {command}", command=shlex.join(command)))

@@ -10,7 +10,8 @@ from medqa_finetune.config.labels import labels_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, Fault, RunError, distinct, noting
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
-from medqa_finetune.languages.translate import Kind, translated
+from medqa_finetune.languages.labels import joined, spoken_label
+from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import check_packages, preflight_matrix
 from medqa_finetune.run_state.claim import ensure_records
@@ -90,7 +91,7 @@ def distinct_cells(cells: Sequence[Cell]) -> list[Cell]:
         for path, others in repeated.items():
             alike.setdefault(_run_once(kept[path], others), []).append(labels[path])
         for said, names in alike.items():
-            print(f"{', '.join(names)}: {said}", file=sys.stderr)
+            print(say("{names}: {said}", names=joined(map(spoken_label, names)), said=said), file=sys.stderr)
     return list(kept.values())
 
 
@@ -100,8 +101,11 @@ def _run_once(first: Cell, others: Sequence[Cell]) -> str:
     for cell in (first, *others):
         for key, _, value in (each.partition("=") for each in cell.overrides):
             values.setdefault(key.lstrip("+"), set()).add(value)
-    keys = " or ".join(key for key, own in values.items() if len(own) > 1)
-    return f"{1 + len(others)} cells of the sweep are one, run once" + (f"; no {keys} changes it" if keys else "")
+    keys = say(" or ").join(key for key, own in values.items() if len(own) > 1)
+    count = 1 + len(others)
+    if not keys:
+        return say("{count} cells of the sweep are one, run once", count=count)
+    return say("{count} cells of the sweep are one, run once; no {keys} changes it", count=count, keys=keys)
 
 
 def scaled_size(config: Config, overrides: Sequence[str]) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medqa_finetune.config.schema import Config
+from medqa_finetune.languages.translate import say
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model.auto_batch import is_auto
 from medqa_finetune.model.auto_matrix import Resolved
@@ -67,14 +68,16 @@ def describe_batches(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for each, cells in chosen.items():
         again = str(each.gradient_checkpointing).lower()
         values = f"train.micro_batch={each.micro_batch} train.gradient_checkpointing={again}"
-        those = listed(cells, rows) if len(chosen) > 1 else "all that train"
+        those = listed(cells, rows) if len(chosen) > 1 else say("all that train")
         if each.taken_from is not None:
-            basis = f"as in {each.taken_from}, with which they are compared"
+            basis = say("as in {cell}, with which they are compared", cell=each.taken_from)
         elif too_large.intersection((*cells, each.decided_by)):
-            basis = "the smallest there is, which does not fit by the estimate"
+            basis = say("the smallest there is, which does not fit by the estimate")
         elif len(cells) > 1:
-            basis = f"the fastest that fits for {each.decided_by}, which needs most memory, by the estimate"
+            basis = say(
+                "the fastest that fits for {cell}, which needs most memory, by the estimate", cell=each.decided_by
+            )
         else:
-            basis = "the fastest that fits by the estimate"
-        lines.append(f"auto: {values} for {those}: {basis}.")
+            basis = say("the fastest that fits by the estimate")
+        lines.append(say("auto: {values} for {cells}: {basis}.", values=values, cells=those, basis=basis))
     return lines

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from medqa_finetune.config.schema import Config
+from medqa_finetune.languages.translate import say
 
 
 def answered_by_transformers(config: Config) -> Config:
@@ -14,8 +15,8 @@ def answered_by_transformers(config: Config) -> Config:
 def notes_on(configs: Sequence[Config]) -> Iterable[str]:
     """Yield what the figures do not cover."""
     if any(config.evaluate.backend != "transformers" for config in configs):
-        yield "Evaluation is computed as evaluate.backend=transformers does it."
+        yield say("Evaluation is computed as evaluate.backend=transformers does it.")
     if any(config.evaluate.zero_shot for config in configs):
-        yield "The time of the tasks of evaluate.zero_shot is not in it."
+        yield say("The time of the tasks of evaluate.zero_shot is not in it.")
     if any(config.evaluate.text is not None for config in configs):
-        yield "The time of evaluate.text is not in it."
+        yield say("The time of evaluate.text is not in it.")

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medqa_finetune.languages.labels import joined
+from medqa_finetune.languages.translate import say
+
 MOST_NAMES = 4
 
 
@@ -14,23 +17,33 @@ def listed(cells: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
         rows: All cells of the plan, each with `name` and, of one that trains, `validations`.
     """
     if len(set(cells)) == len({each["name"] for each in rows}):
-        return "all cells"
+        return say("all cells")
     if set(cells) == {each["name"] for each in rows if each.get("validations")}:
-        return "all that train"
-    more = f" and {len(cells) - MOST_NAMES} more" if len(cells) > MOST_NAMES else ""
-    return ", ".join(cells[:MOST_NAMES]) + more
+        return say("all that train")
+    names, more = joined(cells[:MOST_NAMES]), len(cells) - MOST_NAMES
+    return say("{names} and {more} more", names=names, more=more) if more > 0 else names
 
 
 def describe_cut(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return which share of the cells' examples and questions does not fit into `train.max_length`."""
     said = []
-    for key, what in (("examples_cut", "training examples"), ("questions_cut", "test questions or their references")):
+    kinds = {
+        "examples_cut": say("training examples"),
+        "questions_cut": say("test questions or their references"),
+    }
+    for key, what in kinds.items():
         shares = {each["name"]: float(each[key]) for each in rows if each[key]}
         if shares:
             low, high = f"{min(shares.values()):.1%}", f"{max(shares.values()):.1%}"
-            share = low if low == high else f"{low} to {high}"
-            cells = listed(list(shares), rows)
-            said.append(f"Longer than train.max_length, and cut: {share} of the {what} ({cells}).")
+            share = low if low == high else say("{low} to {high}", low=low, high=high)
+            said.append(
+                say(
+                    "Longer than train.max_length, and cut: {share} of the {what} ({cells}).",
+                    share=share,
+                    what=what,
+                    cells=listed(list(shares), rows),
+                )
+            )
     return said
 
 
@@ -47,8 +60,9 @@ def describe_validations(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not alike:
         return []
     every = len(alike) == 1
+    words = "{times} x {samples} examples" if every else "{times} x {samples} examples ({cells})"
     parts = [
-        f"{times} x {samples:,} examples" + ("" if every else f" ({listed(cells, rows)})")
+        say(words, times=times, samples=f"{samples:,}", cells=listed(cells, rows))
         for (times, samples), cells in alike.items()
     ]
-    return [f"Validation: {'; '.join(parts)}."]
+    return [say("Validation: {parts}.", parts=say("; ").join(parts))]

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from unicodedata import east_asian_width
 
-from medqa_finetune.compat.fonts import chinese_font
 from medqa_finetune.config.identity import DEFAULT_EVALUATION
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.record.evaluations import evaluation_parts
+from medqa_finetune.report.messages import label, name_of
+from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import signatures, training_items_of
+from medqa_finetune.report.unfinished import state_of
 
 LABEL_WIDTH = 22
 # A word of so many columns at the end of a label is kept when the label is shortened.
@@ -38,31 +40,38 @@ class GroupNames:
     incomplete: bool
 
     @property
-    def title(self) -> str:
-        """Model, corpus, study and number of questions."""
+    def subject(self) -> Text:
+        """Model, corpus and study, and what else distinguishes it from other groups."""
         first = self._done[0].values
-        study = f", study {plain(first['study'])}" if first["study"] else ""
-        test_set = f", test set {(first['test_sha256'] or '')[:8] or 'unknown'}" if self.several else ""
-        shown = evaluation_shown(first.get("evaluation"))
-        test_set += f", {plain(shown)}" if shown else ""
-        n = first.get("n_test") or 0
-        return f"{plain(first['model'] or '')} on {plain(first['corpus'] or '')}{study}{test_set} (n = {n:,})"
+        more = [label("group.study", study=plain(first["study"]))] if first["study"] else []
+        if self.several:
+            test = (first["test_sha256"] or "")[:8]
+            more.append(label("group.test", test=test) if test else label("group.test_unknown"))
+        if shown := evaluation_shown(first.get("evaluation")):
+            more.append(label("group.evaluation", evaluation=plain(shown)))
+        whole = Text("".join(each.en for each in more), "".join(each.zh for each in more))
+        return label(
+            "group.subject", model=plain(first["model"] or ""), corpus=plain(first["corpus"] or ""), more=whole
+        )
 
     @property
-    def caption(self) -> str:
+    def title(self) -> Text:
+        """The subject and the number of questions."""
+        return label("group.title", subject=self.subject, n=f"{self._done[0].values.get('n_test') or 0:,}")
+
+    @property
+    def caption(self) -> Text:
         """Number of questions, seeds and missing cells."""
         first = self._done[0].values
-        items = "blocks" if first["task"] == "text" else "questions"
-        lines = [f"n = {first.get('n_test') or 0:,} test {items}, the same for every run."]
-        lines.append("Mean over seeds, each seed a dot." if self.seeds > 1 else "One seed per cell.")
-        waiting = [
-            f"{run.values.get('label') or run.name} ({run.values['status']})" for run in self.runs if not run.done
-        ]
+        key = "group.blocks" if first["task"] == "text" else "group.questions"
+        said = label(key, n=f"{first.get('n_test') or 0:,}")
+        said += label("group.seeds" if self.seeds > 1 else "group.one_seed")
+        waiting = [_waiting(run) for run in self.runs if not run.done]
         if self.incomplete:
-            lines.append("× marks a cell that is missing" + (f": {some(waiting)}." if waiting else "."))
+            said += label("group.missing_runs", runs=some(waiting)) if waiting else label("group.missing")
         if self.left_out:
-            lines.append(f"Not shown, because test set or signature differs: {some(self.left_out)}.")
-        return " ".join(lines)
+            said += label("group.left_out", runs=some([Text(name, name) for name in self.left_out]))
+        return said
 
     @property
     def test_set(self) -> str:
@@ -79,10 +88,17 @@ class GroupNames:
         return [run for run in self.runs if run.done]
 
 
-def some(names: Sequence[str]) -> str:
+def _waiting(run: Run) -> Text:
+    name, status = name_of(str(run.values.get("label") or run.name)), str(run.values["status"])
+    return Text(f"{name.en} ({status})", f"{name.zh}（{label(f'status.{state_of(run).name}').zh}）")
+
+
+def some(names: Sequence[Text]) -> Text:
     """Return the first names, and how many more there are."""
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(plain(name) for name in names[:NAMES_SHOWN]) + more
+    shown = names[:NAMES_SHOWN]
+    listed = Text(", ".join(plain(name.en) for name in shown), "、".join(plain(name.zh) for name in shown))
+    more = len(names) - len(shown)
+    return label("names.more", names=listed, more=more, count=len(names)) if more else listed
 
 
 def evaluation_shown(name: str | None) -> str:
@@ -152,7 +168,5 @@ def compact(size: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Make a name safe for charts: no formulas, and no characters missing from every font."""
-    if chinese_font() is None:
-        text = text.encode("ascii", "backslashreplace").decode()
+    """Make a name safe for charts, in which a dollar sign would begin a formula."""
     return text.replace("$", r"\$")

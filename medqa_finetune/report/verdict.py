@@ -246,12 +246,14 @@ class SizeAnswer:
         size: Its name, e.g. `20k`, with the model, where there are several.
         between: Other methods against the first, e.g. QLoRA − LoRA.
         over: Every method against the untuned base.
+        over_retrieval: Every method against retrieval from the same training examples.
     """
 
     size: str
     score: str
     between: tuple[Contrast, ...]
     over: tuple[Contrast, ...]
+    over_retrieval: tuple[Contrast, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medqa_finetune.compat.fonts import fonts
+from medqa_finetune.compat.fonts import escaped, fonts
 from medqa_finetune.compat.pictures import PICTURES, picture
 from medqa_finetune.evaluation.metric_registry import shortlist
 from medqa_finetune.memory import MIB
@@ -39,7 +39,7 @@ def write_plot(table: Sequence[Mapping[str, Any]], title: str, folder: Path) -> 
         figure = Figure(figsize=(12.0, 6.4), layout="constrained")
         for ax, (column, heading, unit) in zip(figure.subplots(2, 3).flat, _panels(table), strict=True):
             _draw(ax, [(str(row["variant"]), row[column]) for row in table], heading, unit)
-        figure.suptitle(plain(title), fontsize=12, fontweight="bold")
+        figure.suptitle(escaped(plain(title)), fontsize=12, fontweight="bold")
         for path in paths:
             write_bytes(path, picture(figure, path.suffix[1:], DPI))
     return paths
@@ -53,7 +53,7 @@ def _panels(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
         ("disk_bytes", "Size on disk, an adapter's base included (MiB)", MIB),
         (memory, MEMORY[memory], MIB),
         ("tokens_per_second", "Generation (tokens/s)", 1),
-        *((name, panel_title(name), 1) for name in [score.name for score in shortlist()][:3]),
+        *((name, panel_title(name).en, 1) for name in [score.name for score in shortlist()][:3]),
     ]
 
 

@@ -134,7 +134,11 @@ def answers() -> Iterator[Outcome]:
     gain = Contrast("α", "β", 1.5, LEAD.interval, Finding.DIFFERENT)
     unsure, refused = replace(gain, verdict=Finding.NONE_SHOWN), Contrast("α", "β", None, None, Finding.NOT_COMPARABLE)
     yield SizeAnswer(
-        "300", "rougeL", (gain, unsure, replace(refused, differences=DIFFERENCES)), (gain, unsure, refused)
+        "300",
+        "rougeL",
+        (gain, unsure, replace(refused, differences=DIFFERENCES)),
+        (gain, unsure, refused),
+        (gain, unsure),
     )
     tries = tuple(Try(f"α{n}", (n, "β"), n / 10, 0.1 if n else None, 2) for n in range(8))
     keys = ("train.learning_rate", "method.rank")

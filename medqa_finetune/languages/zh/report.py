@@ -1,75 +1,10 @@
 """The words of the report in Chinese."""
 
+from medqa_finetune.languages.zh.drawn import DRAWN, NAMES
+
+__all__ = ["BETWEEN_DIFFERENCES", "BETWEEN_NAMES", "BETWEEN_SENTENCES", "DRAWN", "NAMES", "SENTENCES"]
+
 BETWEEN_SENTENCES, BETWEEN_NAMES, BETWEEN_DIFFERENCES = "", "、", "；"
-
-# Words in charts, which are drawn once in English; the page's language switch replaces them with the Chinese.
-DRAWN = {
-    "Training pairs": "训练问答对数",
-    "Training blocks": "训练文本块数",
-    "Training step": "训练步数",
-    "Training tokens": "训练词元数",
-    "Training loss": "训练损失",
-    "Validation loss": "验证损失",
-    "untuned base": "未微调基座",
-    "retrieval": "检索基线",
-    "not measured": "未测量",
-    "chosen by validation loss": "按验证损失选出",
-    "no run is done": "没有完成的运行",
-    "on the front": "在前沿上",
-    "behind it": "不在前沿上",
-    "confidence interval": "置信区间",
-    "not every point has a label": "部分点未标名称",
-    "baseline, outside the colours": "基线（不参与配色）",
-    "different (Holm)": "有差异（Holm 校正）",
-    "no difference shown": "未显示差异",
-    "not comparable": "不可比",
-    "GPU-hours": "GPU 小时",
-    "CPU-hours": "CPU 小时",
-    "GiB VRAM": "显存 GiB",
-    "GiB RSS": "内存 GiB",
-    "money": "费用",
-    "Hours of training": "训练小时数",
-    "Minutes of training": "训练分钟数",
-    "Seconds of training": "训练秒数",
-    "Peak GPU memory (GiB)": "显存峰值（GiB）",
-    "Peak memory of the process (GiB)": "进程内存峰值（GiB）",
-    "Tokens a second": "每秒词元数",
-}
-
-# Parts of labels of cells, which stand between blanks; method names such as LoRA stay.
-NAMES = {
-    "untuned base": "未微调基座",
-    "retrieval": "检索基线",
-    "full": "全参数",
-    "seed": "种子",
-    "lr": "学习率",
-    "rank": "秩",
-    "alpha": "缩放系数",
-    "dropout": "随机失活",
-    "epochs": "轮数",
-    "batch": "批大小",
-    "steps": "步数",
-    "warm-up": "预热比例",
-    "clip": "梯度裁剪",
-    "targets": "目标层",
-    "quantization": "量化",
-    "double": "双重量化",
-    "optimizer": "优化器",
-    "scheduler": "调度器",
-    "weight decay": "权重衰减",
-    "max length": "最大长度",
-    "packing": "拼接",
-    "kernels": "算子",
-    "fused adapters": "融合适配器",
-    "split": "划分种子",
-    "near-duplicates": "近似重复阈值",
-    "precision": "精度",
-    "max samples": "题数上限",
-    "max new tokens": "生成上限",
-    "scale": "缩放",
-    "validation size": "验证题数",
-    "test size": "测试题数",
-}
 
 SENTENCES = {
     # Single words.
@@ -128,7 +63,7 @@ SENTENCES = {
     "AdviceKind.NOTHING_TRAINED": "没有训练完成的运行：无法推荐。",
     "AdviceKind.ONE_CELL": "只有一个训练过的格：无从选择。",
     "AdviceKind.BASELINE_WINS": "不推荐训练：{other} 未经训练，分数却{more}于最好的训练格：{best} − {other} = {lead}。",
-    "AdviceKind.NO_DIFFERENCE_TO_BASELINE": "未训练的基线 {other} 与最好的训练格之间未显示出差异："
+    "AdviceKind.NO_DIFFERENCE_TO_BASELINE": "{other}（未经训练）与最好的训练格之间未显示出差异："
     "{best} − {other} = {lead}。",
     "AdviceKind.NOT_COMPARABLE": "不判胜负：{best} 分数{most}，但与 {other} 不可比。",
     "AdviceKind.NONE_SHOWN": "训练过的各格之间未显示出 {score} 差异：要靠它选择，需要更多题目或种子。"
@@ -150,7 +85,8 @@ SENTENCES = {
     "SizeAnswer": "{size}：{parts}",
     "SizeAnswer.between": "{second} − {first}：{amount}，{finding}。",
     "SizeAnswer.not_comparable": "{second} − {first}：不可比。",
-    "SizeAnswer.over": "比{base}的 {score}：{gains}。",
+    "SizeAnswer.over": "{score} 相对{base}：{gains}。",
+    "SizeAnswer.over_retrieval": "{score} 相对{base}：{gains}。",
     "SizeAnswer.uncorrected": "多重比较校正后未显示出差异",
     "SizeAnswer.gain": "{cell} {amount}",
     "SizeAnswer.unsure": "{amount}（{finding}）",
@@ -240,6 +176,45 @@ SENTENCES = {
     "QuestionsDrawn": "为控制页面大小，按题目编号的散列抽取了 {count} 题中的 {shown} 题；"
     "全部答案见各运行的 predictions.jsonl。",
     "TextsCut": "{count} 段文本在 {length} 字处截断，末尾标出其余字数。",
+    # Names of groups of runs that compare, and captions of the two pictures of all of a group.
+    "group.subject": "{model}，{corpus}{more}",
+    "group.study": "，研究 {study}",
+    "group.test": "，测试集 {test}",
+    "group.test_unknown": "，测试集未知",
+    "group.evaluation": "，{evaluation}",
+    "group.title": "{subject}（n = {n}）",
+    "group.questions": "n = {n} 道测试题，各次运行相同。",
+    "group.blocks": "n = {n} 个测试文本块，各次运行相同。",
+    "group.seeds": "取各随机种子的均值，小点为各种子。",
+    "group.one_seed": "每格一个随机种子。",
+    "group.missing": "× 表示缺这一格。",
+    "group.missing_runs": "× 表示缺这一格：{runs}。",
+    "group.left_out": "未画出（测试集或评分签名不同）：{runs}。",
+    "overview.sizes": "得分随训练数据量的变化：{group}",
+    "overview.methods": "方法对比：{group}",
+    "overview.panel": "{score}，{better}",
+    "overview.panel.percent": "{score}，0–100",
+    # The tables for a paper.
+    "paper.method": "方法",
+    "paper.training.PAIRS": "训练问答对数",
+    "paper.training.BLOCKS": "训练文本块数",
+    "paper.vram": "显存（GiB）",
+    "paper.rss": "内存（GiB）",
+    "paper.time": "训练用时（{unit}）",
+    "paper.questions": "n = {n} 道测试题。",
+    "paper.blocks": "n = {n} 个测试文本块。",
+    "paper.one_seed": "每行一个随机种子。",
+    "paper.seeds": "{seeds} 个随机种子的均值。",
+    "paper.seeds_from_to": "多个随机种子的均值（每行 {least} 至 {most} 个）。",
+    "paper.intervals": "方括号：{level} 置信区间（对题目做 bootstrap）。",
+    "paper.intervals_seeds": "方括号：{level} 置信区间（对题目和种子做 bootstrap）。",
+    "paper.sd": "±：各种子间的标准差。",
+    "paper.best": "粗体：该列最优。",
+    "paper.level": "{mark}：与最优值未显示出差异（配对随机化检验，Holm 校正）。",
+    "paper.not_measured": "{mark}：未测量。",
+    "paper.missing": "未完成，故未列出：{cells}。",
+    "paper.caption": "{title}。{notes}",
+    "paper.signatures": "评分签名：",
     # Headings of report.md and of the terminal.
     "terminal.shared": "所有训练共有：{settings}",
     "terminal.note": "说明：{note}",
@@ -277,6 +252,8 @@ SENTENCES = {
     "column.vram": "显存 GiB",
     "column.rss": "内存 GiB",
     "column.seconds": "训练秒数",
+    "column.terminal_seconds": "训练秒数",
+    "column.tested": "题数",
     "column.tokens": "词元/秒",
     "column.answers": "回答/秒",
     # Titles and captions of charts.
@@ -285,6 +262,10 @@ SENTENCES = {
     "chart.heat.baselines": "基线为灰色，配色只看训练过的格。",
     "chart.heat.better": "越亮越好",
     "chart.heat.higher": "越亮越高",
+    "chart.groups": "各组题目的 {score}",
+    "chart.groups.caption": "组内题目与各种子的均值，{colour}。"
+    "括号内为题数：题数越少，数值越不可靠（置信区间见表格）。",
+    "chart.groups.cut": "共 {count} 组，仅显示题数最多的 {shown} 组。",
     "chart.size": "{score} 随数据量的变化",
     "chart.size.caption": "{intervals}；小点为各随机种子。虚线为基线。{better}。",
     "chart.size.intervals": "误差线为置信区间",

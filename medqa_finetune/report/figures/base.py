@@ -22,17 +22,19 @@ from medqa_finetune.compat.fonts import fonts
 from medqa_finetune.config.labels import method_label
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.figures.lettering import Lettering, letter, lettered
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import in_order, score_columns
+from medqa_finetune.report.stats.groups import GroupScore
 from medqa_finetune.report.stats.intervals import CellScore, Comparison
 from medqa_finetune.report.verdict import Fit, Front
 
 # Folder of the charts in the summary, and the page sections a chart can belong to.
 FIGURES = "figures"
-SECTIONS = ("heat", "size", "curves", "pareto", "cost", "significance", "more")
+SECTIONS = ("heat", "groups", "size", "curves", "pareto", "cost", "significance", "more")
 
 # The page replaces these three with its own colours, light or dark.
 INK, LINE, PAPER = "#24292f", "#d0d7de", "#fffffe"
@@ -105,6 +107,7 @@ class ChartInput:
         comparisons: Comparisons of these cells.
         fits: Curves fitted through these cells.
         fronts: Pareto fronts with at least one of these cells.
+        groups: Scores of these cells per group of questions (`corpus.group`).
         prefix: Prefix of chart names, unique per group.
     """
 
@@ -115,6 +118,7 @@ class ChartInput:
     fits: Sequence[Fit]
     fronts: Sequence[Front]
     prefix: str = ""
+    groups: Sequence[GroupScore] = ()
 
     @property
     def shown_scores(self) -> list[ScoreInfo]:
@@ -141,6 +145,7 @@ def chart_input(group: Group, cells: Sequence[Cell], analysis: Analysis, prefix:
             front for verdict in verdicts for front in verdict.pareto if {point.cell for point in front.points} & names
         ],
         prefix=prefix,
+        groups=[each for each in analysis.groups if each.cell in names],
     )
 
 
@@ -166,24 +171,30 @@ def table_of(cells: Sequence[Cell], columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figure_of(chart: Chart) -> Figure:
+def figure_of(chart: Chart, lettering: Lettering) -> Figure:
     """Draw a chart with its title in a strip of `TITLE_HEIGHT` above; must be called within `chart_style`.
 
     The layout is computed once: it takes as long as writing a file, and would otherwise be repeated for each file.
     """
+    with lettered(lettering):
+        return _figure_of(chart, lettering)
+
+
+def _figure_of(chart: Chart, lettering: Lettering) -> Figure:
     body = chart.height + legend_height(chart.legend)
     height = body + TITLE_HEIGHT
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, body / height))
     figure = Figure(figsize=(chart.width, height), layout=layout)
     chart.draw(figure.add_subplot())
     add_legend(figure, chart)
+    lettering.apply(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     if chart.finish is not None:
         chart.finish(figure.axes[0])
     figure.patch.set_gid(BACKGROUND)
     style: Style = {"ha": "center", "va": "center", "fontsize": 10, "fontweight": "bold", "gid": TITLE}
-    figure.text(0.5, 1 - 0.4 * TITLE_HEIGHT / height, chart.title.en, **style)
+    letter(figure.text(0.5, 1 - 0.4 * TITLE_HEIGHT / height, lettering.text(chart.title), **style))
     return figure
 
 

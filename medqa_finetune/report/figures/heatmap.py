@@ -118,7 +118,7 @@ def _draw(
     measured = [cell for cell in cells if cell.measured(score.name)]
     coloured = {cell.name for cell in _coloured(measured)}
     known = [cell.mean(score.name) for cell in measured if cell.name in coloured]
-    share = _share(*((min(known), max(known)) if known else (0.0, 1.0)), score)
+    share = share_of(*((min(known), max(known)) if known else (0.0, 1.0)), score)
     written = alike(known)
     room = (WIDTH - 1.4) / max(1, len(sizes))
     for place, entry in enumerate(rows):
@@ -139,7 +139,7 @@ def _draw(
         spine.set_visible(False)
 
 
-def _share(low: float, high: float, score: ScoreInfo) -> Callable[[float], float]:
+def share_of(low: float, high: float, score: ScoreInfo) -> Callable[[float], float]:
     """Return a function that scales a value between worst (0) and best (1); perplexities by their logarithm."""
     if score.per_tokenizer and low > 0:
         return lambda value: math.log(high / value) / (math.log(high / low) or 1.0)

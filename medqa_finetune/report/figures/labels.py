@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text as Drawing
 
 from medqa_finetune.report.figures.base import INK
+from medqa_finetune.report.figures.lettering import letter
 
 # Distances from the edge of a mark and sizes, in points of 1/72 inch.
 DISTANCES = (2.5, 7, 12, 18, 26, 36, 48, 62, 80, 100, 125)
@@ -212,6 +213,7 @@ def label_points(axes: Axes, points: Sequence[LabelledPoint], avoided: Sequence[
         if not points[own].label:
             continue
         drawing = axes.text(0, 0, points[own].label, fontsize=FONT_SIZE, va="bottom", ha="left", linespacing=1.05)
+        letter(drawing)
         extent = drawing.get_window_extent()
         found = layout.best(own, (extent.width + unit, extent.height + unit))
         if found is None:

@@ -6,8 +6,7 @@ throughput as bars, each as PNG, SVG and PDF. matplotlib's global state is not c
 
 import itertools
 import math
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from matplotlib.text import Text as Drawing
 from medqa_finetune.compat.fonts import fonts
 from medqa_finetune.compat.pictures import PICTURES, picture
 from medqa_finetune.config.labels import with_size
+from medqa_finetune.languages.help_page import wrap
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.base import INK, STYLE, ChartInput, Style, chart_input
@@ -38,10 +38,19 @@ from medqa_finetune.report.figures.costs import (
     measures_of,
     row_inches,
 )
+from medqa_finetune.report.figures.lettering import (
+    Lettering,
+    for_pictures,
+    lacks_characters,
+    lettered,
+    picture_language,
+    placeholders,
+)
 from medqa_finetune.report.figures.numbers import amount
 from medqa_finetune.report.figures.score_vs_size import score_against_size
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages import label, panel_title
+from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import columns_of, size_word, two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import headline_columns
@@ -77,11 +86,22 @@ def write_overview(groups: Sequence[Group], analysis: Analysis, folder: Path) ->
     given = [(group, chart_input(group, group.cells, analysis)) for group in groups]
     for (name, paths), draw in zip(files.items(), (data_scale_figure, method_figure), strict=True):
         with _style(name):
-            figure = draw(given)
-            with mpl.rc_context({"pdf.fonttype": _font_type(figure)}):
-                for path in paths:
-                    write_bytes(path, picture(figure, path.suffix[1:], DPI))
+            _write(draw, given, paths)
     return list(itertools.chain(*files.values()))
+
+
+def _write(draw: Callable[..., Figure], given: Sequence[GroupInput], paths: Sequence[Path]) -> None:
+    """Write one picture; the SVG keeps the characters that no font has here, since its reader's fonts may have them."""
+    lettering = Lettering(picture_language(), placeholders)
+    characters = draw(given, lettering)
+    if lettering.stands_in:
+        characters.draw_without_rendering()
+    lettering.restore()
+    letters = draw(given) if lacks_characters(characters) else characters
+    with lettered(lettering), mpl.rc_context({"pdf.fonttype": _font_type(letters)}):
+        for path in paths:
+            figure = characters if path.suffix == ".svg" else letters
+            write_bytes(path, picture(figure, path.suffix[1:], DPI))
 
 
 def _font_type(figure: Figure) -> int:
@@ -94,8 +114,9 @@ def _font_type(figure: Figure) -> int:
     return 3 if any(columns_of(text) > len(text) for text in texts) else 42
 
 
-def data_scale_figure(groups: Sequence[GroupInput]) -> Figure:
+def data_scale_figure(groups: Sequence[GroupInput], lettering: Lettering | None = None) -> Figure:
     """Draw the headline scores against the number of training examples or blocks, a row of panels per group."""
+    lettering = lettering or for_pictures()
     heights = [4.7] * len(groups)
     figure = Figure(figsize=(9.6, sum(heights)))
     for (group, given), part in zip(groups, _parts(figure, heights), strict=True):
@@ -103,7 +124,7 @@ def data_scale_figure(groups: Sequence[GroupInput]) -> Figure:
         axes = list(part.subplots(1, len(group.scores), squeeze=False).flat)
         for ax, score in zip(axes, group.scores, strict=True):
             score_against_size(given, score).draw(ax)
-            ax.set(title=panel_title(score.name), ylabel="Score")
+            ax.set(title=lettering.text(panel_title(score.name)), ylabel="Score")
             _mark_missing(ax, group, given, score.name)
         handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
         if any(_missing(group, given, score.name) for score in group.scores):
@@ -111,16 +132,19 @@ def data_scale_figure(groups: Sequence[GroupInput]) -> Figure:
         part.legend(
             handles.values(), handles.keys(), loc="lower center", bbox_to_anchor=(0.5, 0.1), ncols=min(5, len(handles))
         )
-        _title(part, f"Score by training-set size: {group.names.title}", f"{group.names.caption} {_bands(given)}", 150)
+        title = label("overview.sizes", group=group.names.title)
+        _title(part, lettering.text(title), lettering.text(group.names.caption + _bands(given)), 150)
+    lettering.apply(figure)
     return figure
 
 
-def _bands(given: ChartInput) -> str:
+def _bands(given: ChartInput) -> Text:
     """Return the explanation of bars and thin curves."""
     headlines = [score for score in given.scores if score[1] in headline_columns()]
     curves = any(fit.curve for fit in given.fits)
-    intervals = label("chart.size.intervals" if headlines else "chart.size.no_intervals").en + "."
-    return f"{intervals} {label('chart.size.fitted').en}" if curves else intervals
+    intervals = label("chart.size.intervals" if headlines else "chart.size.no_intervals")
+    said = Text(f"{intervals.en}.", f"{intervals.zh}。")
+    return said + label("chart.size.fitted") if curves else said
 
 
 def _missing(group: Group, given: ChartInput, column: str) -> list[tuple[str, int]]:
@@ -146,8 +170,9 @@ def _mark_missing(axes: Axes, group: Group, given: ChartInput, column: str) -> N
         axes.plot(*at, color=given.palette[entry], transform=axes.get_xaxis_transform(), **style)
 
 
-def method_figure(groups: Sequence[GroupInput]) -> Figure:
+def method_figure(groups: Sequence[GroupInput], lettering: Lettering | None = None) -> Figure:
     """Draw scores, memory, time and throughput as a bar per method and data size, two rows of panels per group."""
+    lettering = lettering or for_pictures()
     bars = [_bars(group, given) for group, given in groups]
     around = TITLE_INCHES + CAPTION_INCHES
     panel_heights = [max(BAR_INCHES * LEAST_ROWS, row_inches(BAR_INCHES, each) * len(each)) for each in bars]
@@ -168,10 +193,10 @@ def method_figure(groups: Sequence[GroupInput]) -> Figure:
         axes = list(part.subplots(2, 3).flat)
         trained = [bar.cell for bar in own if bar.cell is not None]
         panels = [(Measure(score.name, "Score"), panel_title(score.name)) for score in group.scores]
-        panels += [(each, label(f"chart.{each.column}").en) for each in measures_of(trained)]
+        panels += [(each, label(f"chart.{each.column}")) for each in measures_of(trained)]
         for ax, (measure, title) in zip(axes, panels, strict=False):
             draw_bars(ax, own, measure, _intervals(given, measure))
-            ax.set_title(title, pad=NUMBER_PAD)
+            ax.set_title(lettering.text(title), pad=NUMBER_PAD)
             _add_seeds(ax, own, measure)
             if measure.column in headline_columns():
                 _add_baseline(ax, given.cells, measure, len(own))
@@ -180,7 +205,9 @@ def method_figure(groups: Sequence[GroupInput]) -> Figure:
         marks = bar_marks(own, [measure for measure, _ in panels])
         handles = [*_legend(given, [measure for measure, _ in panels]), *mark_handles(marks)]
         axes[-1].legend(handles=handles, loc="center", title="Method", fontsize=9.5, title_fontsize=10)
-        _title(part, f"Method comparison: {group.names.title}", group.names.caption, 200)
+        title = label("overview.methods", group=group.names.title)
+        _title(part, lettering.text(title), lettering.text(group.names.caption), 200)
+    lettering.apply(figure)
     return figure
 
 
@@ -248,8 +275,12 @@ def _parts(figure: Figure, heights: Sequence[float]) -> list[SubFigure]:
 def _title(part: SubFigure, title: str, caption: str, width: int) -> None:
     style: Style = {"va": "top", "fontsize": 12, "fontweight": "bold", "color": INK}
     # A tenth of an inch below the edge, however high the picture is.
-    part.suptitle(textwrap.fill(title, width // 2), x=0.5, y=1 - 0.1 * part.dpi / part.bbox.height, **style)
-    part.text(0.5, 0.012, textwrap.fill(caption, width), ha="center", va="bottom", fontsize=7.5, color="0.3")
+    part.suptitle(_filled(title, width // 2), x=0.5, y=1 - 0.1 * part.dpi / part.bbox.height, **style)
+    part.text(0.5, 0.012, _filled(caption, width), ha="center", va="bottom", fontsize=7.5, color="0.3")
+
+
+def _filled(text: str, width: int) -> str:
+    return "\n".join(wrap(text, width))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.figures.base import INK, MARKERS, WIDTH, Chart, ChartInput, Palette, Style, hint
 from medqa_finetune.report.figures.labels import LabelledPoint, height_for, label_points
+from medqa_finetune.report.figures.lettering import letter
 from medqa_finetune.report.figures.numbers import amount, tick
 from medqa_finetune.report.messages import label, score_axis, score_title, text
 from medqa_finetune.report.names import two_lines
@@ -151,4 +152,4 @@ def _add_labels(axes: Axes, front: Front, labels: Sequence[str], intervals: Sequ
         if each is not None
     ]
     if label_points(axes, points, [*steps, *bars]):
-        axes.text(1, 1.005, NO_ROOM, transform=axes.transAxes, ha="right", va="bottom", fontsize=6.5)
+        letter(axes.text(1, 1.005, NO_ROOM, transform=axes.transAxes, ha="right", va="bottom", fontsize=6.5))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import entry_points
 
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.report.figures import costs, curves, heatmap, pareto, score_vs_size, significance, swept
+from medqa_finetune.report.figures import by_group, costs, curves, heatmap, pareto, score_vs_size, significance, swept
 from medqa_finetune.report.figures.base import SECTIONS, Chart, ChartInput
 
 ENTRY_POINTS = "medqa_finetune.charts"
@@ -22,6 +22,7 @@ ChartKind = Callable[[ChartInput], Iterable[Chart]]
 # In page order.
 BUILT_IN: tuple[ChartKind, ...] = (
     heatmap.charts,
+    by_group.charts,
     score_vs_size.charts,
     swept.charts,
     curves.charts,

@@ -19,6 +19,7 @@ from medqa_finetune.report.figures.base import (
     chart_style,
     figure_of,
 )
+from medqa_finetune.report.figures.lettering import for_page, for_pictures, lacks_characters, lettered
 from medqa_finetune.report.messages import drawn as drawn_words
 from medqa_finetune.report.outputs.csv import write_csv
 
@@ -52,12 +53,20 @@ def write_charts(charts: Iterable[Chart], folder: Path) -> list[Drawn]:
 
 def _write(chart: Chart, folder: Path) -> Drawn:
     with chart_style(chart.name):
-        figure = figure_of(chart)
+        of_page, of_files = for_page(), for_pictures()
+        figure = figure_of(chart, of_page)
+        of_page.restore()
+        with lettered(of_page):
+            svg = SvgImage(picture(figure, "svg", DPI))
+        drawn = svg.add_titles(HINT).as_file()
+        if of_files.language != of_page.language or lacks_characters(figure):
+            figure = figure_of(chart, of_files)
+            if of_files.language != of_page.language:
+                drawn = SvgImage(picture(figure, "svg", DPI)).add_titles(HINT).as_file()
         png, pdf = picture(figure, "png", DPI), picture(figure, "pdf", DPI)
-        svg = SvgImage(picture(figure, "svg", DPI))
     write_bytes(folder / f"{chart.name}.png", png)
     write_bytes(folder / f"{chart.name}.pdf", pdf)
-    write_bytes(folder / f"{chart.name}.svg", svg.add_titles(HINT).as_file())
+    write_bytes(folder / f"{chart.name}.svg", drawn)
     write_csv(chart.data, folder / f"{chart.name}.csv")
     return Drawn(chart, inline(svg, chart))
 

@@ -9,13 +9,15 @@ order. The words of an enum member have the key `<enum>.<MEMBER>`. To add a lang
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
+from functools import cache
 
 from medqa_finetune.evaluation.metric_registry import all_scores
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.languages.en import report as en
+from medqa_finetune.languages.labels import in_words
 from medqa_finetune.languages.zh import report as zh
 from medqa_finetune.report.messages import note_sentences
-from medqa_finetune.report.messages.language import Language, Text, in_words, key_of
+from medqa_finetune.report.messages.language import Language, Text, key_of
 from medqa_finetune.report.messages.sentences import Outcome, compared_text, say
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison
@@ -84,12 +86,12 @@ def score_axis(column: str) -> Text:
     return _pair(lambda language: language.score(column).axis)
 
 
-def panel_title(column: str) -> str:
-    """Return the panel title of a score for the two overview pictures, in English."""
-    score, axis = score_info(column), score_axis(column).en
+def panel_title(column: str) -> Text:
+    """Return the panel title of a score for the two overview pictures."""
+    score, axis = score_info(column), score_axis(column)
     if score.limits == (0, 100):
-        return f"{axis}, 0–100"
-    return f"{axis}, {label(score.better).en}" if score.better is Better.LOWER else axis
+        return label("overview.panel.percent", score=axis)
+    return label("overview.panel", score=axis, better=label(score.better)) if score.better is Better.LOWER else axis
 
 
 def drawn(words: str) -> Text | None:
@@ -98,14 +100,23 @@ def drawn(words: str) -> Text | None:
     The English is what a chart has room for. So a name's parts whose Chinese is wider, such as `lr`, stay; a name that
     is one such part stands alone, as an axis' label.
     """
-    axes = {score.words_in("en").axis: score.words_in("zh").axis for score in all_scores().values()}
-    known = axes | zh.DRAWN
+    known = _drawn_words()
     if words in known:
         return Text(words, known[words])
     parts = LANGUAGES["zh"].parts_of_names
     narrow = {part: own for part, own in parts.items() if part == words or 2 * len(own) <= len(part)}
     named = Text(words, in_words(words, narrow))
     return named if named.zh != words else None
+
+
+def in_chinese_picture(words: str) -> str:
+    """Return the Chinese of words that a chart draws in English, and of all parts of a name."""
+    return _drawn_words().get(words) or name_of(words).zh
+
+
+@cache
+def _drawn_words() -> dict[str, str]:
+    return {score.words_in("en").axis: score.words_in("zh").axis for score in all_scores().values()} | zh.DRAWN
 
 
 def _pair(words: Callable[[Language], str]) -> Text:
@@ -116,6 +127,7 @@ __all__ = [
     "LANGUAGES",
     "Outcome",
     "drawn",
+    "in_chinese_picture",
     "key_of",
     "label",
     "labels_below",

@@ -1,12 +1,13 @@
 """Holds the words of one language and how they are joined; formats numbers for both languages."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from medqa_finetune.config.labels import setting_label
 from medqa_finetune.evaluation.metrics.base import ScoreWords
+from medqa_finetune.languages.choice import chosen
+from medqa_finetune.languages.labels import in_words
 from medqa_finetune.report.scores import score_info
 
 NAMES_SHOWN = 6
@@ -18,6 +19,11 @@ class Text:
 
     en: str
     zh: str
+
+    @property
+    def spoken(self) -> str:
+        """The words in the reader's language (`languages.choice`)."""
+        return self.zh if chosen() == "zh" else self.en
 
     def __add__(self, other: "Text") -> "Text":
         return Text(f"{self.en} {other.en}".strip(), self.zh + other.zh)
@@ -76,14 +82,6 @@ class Language:
         shown = self.between_names.join(map(self.name, names[:NAMES_SHOWN]))
         more = len(names) - NAMES_SHOWN
         return self("names.more", names=shown, more=more, count=len(names)) if more > 0 else shown
-
-
-def in_words(label: str, words: Mapping[str, str]) -> str:
-    """Return a label with the parts that a language has words for replaced; they stand between blanks."""
-    if not words:
-        return label
-    pattern = "|".join(re.escape(part) for part in sorted(words, key=len, reverse=True))
-    return re.sub(rf"(?<![^\s(])(?:{pattern})(?![^\s)])", lambda found: words[found[0]], label)
 
 
 def key_of(key: str | StrEnum) -> str:

@@ -119,10 +119,10 @@ def _(advice: Advice, words: Language) -> str:
 def _(answer: SizeAnswer, words: Language) -> str:
     name = words.score(answer.score).in_sentence
     parts = [_between(each, name, words) for each in answer.between]
-    if answer.over:
-        gains = [_gain(each, words) for each in answer.over]
-        base = words.name(answer.over[0].first)
-        parts.append(words("SizeAnswer.over", base=base, score=name, gains=words.between_differences.join(gains)))
+    for key, over in (("SizeAnswer.over", answer.over), ("SizeAnswer.over_retrieval", answer.over_retrieval)):
+        for base in dict.fromkeys(each.first for each in over):
+            gains = words.between_differences.join(_gain(each, words) for each in over if each.first == base)
+            parts.append(words(key, base=words.name(base), score=name, gains=gains))
     return words("SizeAnswer", size=answer.size, parts=words.joined(parts))
 
 

@@ -15,7 +15,9 @@ def captions_as_markdown(groups: Sequence[Group], charts: Sequence[Chart]) -> st
     if groups:
         for name in (DATA_SCALE, METHODS):
             parts.append(f"## {name}")
-            parts += [escaped(f"{group.names.title}. {group.names.caption}") for group in groups]
+            for group in groups:
+                named, said = group.names.title, group.names.caption
+                parts += [escaped(f"{named.en}. {said.en}"), escaped(f"{named.zh}。{said.zh}")]
     for chart in charts:
         parts.append(f"## {FIGURES}/{chart.name}")
         for title, caption in ((chart.title.en, chart.caption.en), (chart.title.zh, chart.caption.zh)):
@@ -28,6 +30,6 @@ def captions_as_markdown(groups: Sequence[Group], charts: Sequence[Chart]) -> st
 
 
 def _signatures(group: Group) -> Iterator[str]:
-    yield f"- {escaped(group.names.title)}, sha256 {group.names.test_set}…"
+    yield f"- {escaped(group.names.title.spoken)}, sha256 {group.names.test_set}…"
     for score, signature in sorted(group.names.signatures.items()):
         yield f"  - {escaped(score)}: `{signature}`"

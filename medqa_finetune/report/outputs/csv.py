@@ -16,10 +16,10 @@ from medqa_finetune.report.stats.intervals import Interval
 # also accept the full-width forms.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
 COMPARISON_COLUMNS = (
-    "first", "second", "score", "axis", "difference", "low", "high", "effect", "effect_low", "effect_high", "p",
-    "p_holm", "verdict", "reason", "reason_zh",
+    "first", "second", "label", "score", "axis", "difference", "low", "high", "effect", "effect_low", "effect_high",
+    "p", "p_holm", "verdict", "reason", "reason_zh",
 )  # fmt: skip
-SCORE_COLUMNS = ("cell", "score", "value", "low", "high", "n", "seeds", "sd")
+SCORE_COLUMNS = ("cell", "label", "score", "value", "low", "high", "n", "seeds", "sd")
 GROUP_COLUMNS = ("cell", "label", "group", "score", "value", "low", "high", "n", "seeds")
 # Columns that runs of one cell share.
 SHARED = (
@@ -64,11 +64,16 @@ def with_intervals(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
 
 
 def comparisons_table(analysis: Analysis) -> pd.DataFrame:
-    """Return one row per pair of cells and score, with the columns `COMPARISON_COLUMNS`."""
+    """Return one row per pair of cells and score, with the columns `COMPARISON_COLUMNS`.
+
+    `label` is what the difference is called: the label of the second cell, less that of the first.
+    """
+    labels = analysis.labels
     rows = []
     for each in analysis.comparisons:
         why = reason(each)
-        found = (each.first, each.second, each.score, each.axis, each.difference, *_ends(each.interval))
+        label = f"{labels.get(each.second, each.second)} − {labels.get(each.first, each.first)}"
+        found = (each.first, each.second, label, each.score, each.axis, each.difference, *_ends(each.interval))
         effect = (each.effect, *_ends(each.effect_interval))
         rows.append((*found, *effect, each.p, each.p_holm, each.verdict, why.en, why.zh))
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS), dtype=object)
@@ -76,7 +81,10 @@ def comparisons_table(analysis: Analysis) -> pd.DataFrame:
 
 def scores_table(analysis: Analysis) -> pd.DataFrame:
     """Return one row per cell and score, with the columns `SCORE_COLUMNS`."""
-    rows = [(s.cell, s.score, s.value, *_ends(s.interval), s.n, s.seeds, s.sd) for s in analysis.scores]
+    rows = [
+        (s.cell, analysis.labels.get(s.cell, s.cell), s.score, s.value, *_ends(s.interval), s.n, s.seeds, s.sd)
+        for s in analysis.scores
+    ]
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS), dtype=object)
 
 

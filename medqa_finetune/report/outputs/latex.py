@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from medqa_finetune.report.messages import label
+from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.outputs.paper import DAGGER, NOTHING, Figure, PaperTable
 
 # Between two hyphens, which would be a dash.
@@ -27,11 +29,12 @@ def tables_as_latex(tables: Sequence[PaperTable]) -> str:
 
 
 def _table(table: PaperTable, number: int) -> str:
-    header = ["Method", f"Training {table.items}", *table.columns]
+    header = [label("paper.method").spoken, table.items, *table.columns]
+    caption = label("paper.caption", title=table.title, notes=Text(" ".join(table.notes), "".join(table.notes))).spoken
     lines = [
         r"\begin{table}[tbp]",
         r"  \centering",
-        rf"  \caption{{{escaped(table.title)}. {escaped(' '.join(table.notes))}}}",
+        rf"  \caption{{{escaped(caption)}}}",
         rf"  \label{{tab:medqa-{number}}}\medskip",
         rf"  \begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
         r"    \toprule",
@@ -48,7 +51,8 @@ def _table(table: PaperTable, number: int) -> str:
     lines += [r"    \bottomrule", r"  \end{tabular}"]
     if table.signatures:
         signed = "; ".join(f"{escaped(score)}: \\texttt{{{_breakable(own)}}}" for score, own in table.signatures)
-        lines += ["", rf"  \smallskip\parbox{{\linewidth}}{{\raggedright\footnotesize Signatures. {signed}.}}"]
+        heading = label("paper.signatures").spoken
+        lines += ["", rf"  \smallskip\parbox{{\linewidth}}{{\raggedright\footnotesize {heading} {signed}.}}"]
     return "\n".join([*lines, r"\end{table}", ""])
 
 

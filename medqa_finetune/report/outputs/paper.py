@@ -1,7 +1,7 @@
 """Builds the tables for a paper, one per group of comparable runs, and writes them as Markdown (`table.md`).
 
-`latex` writes the same tables as LaTeX. A row is a cell; columns are the headline scores, peak memory and training
-time.
+They are in the reader's language (`lang=`); `latex` writes the same tables as LaTeX. A row is a cell; columns are the
+headline scores, peak memory and training time.
 """
 
 import math
@@ -14,10 +14,11 @@ from medqa_finetune.log import visible
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.numbers import Formatter, amount
 from medqa_finetune.report.grouping import Group
-from medqa_finetune.report.messages import score_title
+from medqa_finetune.report.messages import label, name_of, score_title
+from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import size_tick, size_word, some
 from medqa_finetune.report.runs import HOUR, Cell
-from medqa_finetune.report.scores import in_order, score_columns
+from medqa_finetune.report.scores import in_order, score_columns, training_items_of
 from medqa_finetune.report.stats.intervals import CellScore, Finding
 
 NOTHING = "–"
@@ -57,7 +58,7 @@ class PaperTable:
     Attributes:
         title: Model, corpus and what else distinguishes it from other tables.
         notes: Sentences on how to read it.
-        items: What training sets are counted in, e.g. `pairs`.
+        items: Heading of the sizes of training sets, e.g. `Training pairs`.
         columns: Headings of the figures, each with an arrow that points to the better values.
         rows: One per cell, baselines first.
         signatures: (score, signature) of the scores shown.
@@ -81,22 +82,22 @@ def _table(group: Group, analysis: Analysis) -> PaperTable:
     scores = _scores(cells)
     intervals = {(each.cell, each.score): each for each in analysis.scores}
     columns = [_column_of_score(cells, score, intervals, analysis) for score in scores]
-    headings = [f"{score_title(score.name).en}{_arrow(score)}" for score in scores]
+    headings = [f"{score_title(score.name).spoken}{_arrow(score)}" for score in scores]
     for heading, found in _costs(cells):
         headings.append(heading)
         columns.append(found)
-    items = group.training_items.removeprefix("Training ")
+    items = label(f"paper.training.{training_items_of(group.scores[0]).name}").spoken
     rows = tuple(
         PaperRow(_name(cell), size_tick(cell.train_size) if cell.train_size else NOTHING, figures)
         for cell, *figures_of in zip(cells, *columns, strict=True)
         for figures in [tuple(figures_of)]
     )
     known = group.names.signatures
-    signed = tuple((score_title(score.name).en, known[score.name]) for score in scores if score.name in known)
+    signed = tuple((score_title(score.name).spoken, known[score.name]) for score in scores if score.name in known)
     return PaperTable(
         # The number of questions stands in the notes.
-        title=_unescaped(group.names.title).rpartition(" (n = ")[0],
-        notes=tuple(_notes(group, columns, analysis)),
+        title=_unescaped(group.names.subject.spoken),
+        notes=tuple(note.spoken for note in _notes(group, columns, analysis)),
         items=items,
         columns=tuple(headings),
         rows=rows,
@@ -117,7 +118,7 @@ def _arrow(score: ScoreInfo) -> str:
 
 
 def _name(cell: Cell) -> str:
-    return visible(_unescaped(cell.entry))
+    return visible(_unescaped(name_of(cell.entry).spoken))
 
 
 def _unescaped(name: str) -> str:
@@ -166,54 +167,52 @@ def _costs(cells: Sequence[Cell]) -> list[tuple[str, list[Figure]]]:
     longest = max((each for each in hours if each is not None), default=0.0)
     unit, factor = ("h", 1.0) if longest >= 2 else ("min", 60.0) if longest * HOUR >= 300 else ("s", HOUR)
     times = [None if each is None else each * factor for each in hours]
-    costs = [("GPU memory (GiB)" if on_gpu else "Memory (GiB)", memory), (f"Training ({unit})", times)]
+    costs = [(label("paper.vram" if on_gpu else "paper.rss"), memory), (label("paper.time", unit=unit), times)]
     return [
-        (heading, [Figure(NOTHING if each is None else amount(each)) for each in found])
+        (heading.spoken, [Figure(NOTHING if each is None else amount(each)) for each in found])
         for heading, found in costs
         if any(each is not None for each in found)
     ]
 
 
-def _notes(group: Group, columns: Sequence[Sequence[Figure]], analysis: Analysis) -> Iterable[str]:
+def _notes(group: Group, columns: Sequence[Sequence[Figure]], analysis: Analysis) -> Iterable[Text]:
     first = group.tuned[0].run.values
     figures = [figure for column in columns for figure in column]
-    yield f"n = {first.get('n_test') or 0:,} test {'blocks' if first['task'] == 'text' else 'questions'}."
+    yield label("paper.blocks" if first["task"] == "text" else "paper.questions", n=f"{first.get('n_test') or 0:,}")
     seeds = sorted({len(cell.runs) for cell in group.cells})
     if seeds == [1]:
-        yield "One training seed per row."
+        yield label("paper.one_seed")
+    elif len(seeds) > 1:
+        yield label("paper.seeds_from_to", least=seeds[0], most=seeds[-1])
     else:
-        yield (
-            f"Means over training seeds ({seeds[0]} to {seeds[-1]} per row)."
-            if len(seeds) > 1
-            else (f"Means over {seeds[0]} training seeds.")
-        )
+        yield label("paper.seeds", seeds=seeds[0])
     if any(figure.more.startswith("[") for figure in figures):
-        over = "questions" if seeds == [1] else "questions and seeds"
-        yield f"Brackets: {analysis.settings.level:.0%} confidence intervals (bootstrap over {over})."
+        level = f"{analysis.settings.level:.0%}"
+        yield label("paper.intervals" if seeds == [1] else "paper.intervals_seeds", level=level)
     if any(figure.more.startswith("±") for figure in figures):
-        yield "±: standard deviation over seeds."
+        yield label("paper.sd")
     if any(figure.best for figure in figures):
-        yield "Bold: best of its column."
+        yield label("paper.best")
     if any(figure.level for figure in figures):
-        yield f"{DAGGER}: no difference to it shown (paired randomisation, Holm-corrected)."
+        yield label("paper.level", mark=DAGGER)
     if any(figure.text == NOTHING for figure in figures):
-        yield f"{NOTHING}: not measured."
+        yield label("paper.not_measured", mark=NOTHING)
     if group.missing:
-        missing = some([with_size(entry, size_word(size)) for entry, size in group.missing])
-        yield f"Not done, hence not listed: {missing}."
+        missing = [name_of(with_size(entry, size_word(size))) for entry, size in group.missing]
+        yield label("paper.missing", cells=some(missing))
 
 
 def tables_as_markdown(tables: Sequence[PaperTable]) -> str:
     """Format the tables as Markdown, each with its notes and signatures below."""
     parts = []
     for table in tables:
-        header = ["Method", f"Training {table.items}", *table.columns]
+        header = [label("paper.method").spoken, table.items, *table.columns]
         lines = [header, [":---", *["---:"] * (len(header) - 1)]]
         for row in table.rows:
             lines.append([escaped(row.method), row.size, *map(_in_markdown, row.figures)])
         parts.append(f"**{escaped(table.title)}**")
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-        parts.append(escaped(" ".join(table.notes)))
+        parts.append(escaped(Text(" ".join(table.notes), "".join(table.notes)).spoken))
         if table.signatures:
             parts.append("; ".join(f"{escaped(score)}: `{signature}`" for score, signature in table.signatures) + ".")
     return "\n\n".join(parts) + "\n"

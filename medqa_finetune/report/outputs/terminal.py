@@ -1,7 +1,6 @@
 """Formats the report for the terminal: tables of runs and benchmarks, and the verdict."""
 
 import re
-import textwrap
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,11 +10,12 @@ import pandas as pd
 from medqa_finetune.config.command_line import aligned_table
 from medqa_finetune.evaluation.metric_registry import shortlist
 from medqa_finetune.languages.choice import chosen
+from medqa_finetune.languages.translate import say
 from medqa_finetune.log import visible
 from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.grouping import tables_of
-from medqa_finetune.report.messages import Outcome, label, text
+from medqa_finetune.report.messages import Outcome, label, name_of, text
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.outputs.benchmarks import HEADER, benchmarks_table
 from medqa_finetune.report.runs import Run
@@ -31,13 +31,14 @@ RUN_WIDTH, BENCHMARK_WIDTH = 30, 50
 WORD = re.compile(r"\[[^\[\]]{1,24}\]\S*|[!-Z\\^-~]+|.", re.DOTALL)
 # Heading, column of the table, decimal places.
 Figure = tuple[str, str, int]
+# Keys of headings in `messages`.
 SIZE: Figure = ("pairs", "train_size", 0)
 COSTS: tuple[Figure, ...] = (
-    ("VRAM GiB", "peak_vram_gib", 2),
-    ("RSS GiB", "peak_rss_gib", 2),
-    ("train s", "train_seconds", 0),
-    ("tokens/s", "train_tokens_per_second", 0),
-    ("n", "n_test", 0),
+    ("vram", "peak_vram_gib", 2),
+    ("rss", "peak_rss_gib", 2),
+    ("terminal_seconds", "train_seconds", 0),
+    ("tokens", "train_tokens_per_second", 0),
+    ("tested", "n_test", 0),
 )
 
 
@@ -49,11 +50,17 @@ def runs_as_text(runs: Sequence[Run]) -> str:
     reasons = [(run, run.values.get("reason")) for run in runs if run.values["status"] not in OPEN]
     lines += [f"{visible(run.place)}: {visible(' '.join(reason.split()))}" for run, reason in reasons if reason]
     counts = Counter(str(run.values["status"]) for run in runs if not run.done)
-    others = "".join(f", {count} {status}" for status, count in sorted(counts.items()))
-    lines.append(f"{len(runs) - counts.total()} of {len(runs)} runs done{others}.")
+    others = "".join(
+        say(", {count} {status}", count=count, status=say(status)) for status, count in sorted(counts.items())
+    )
+    done = len(runs) - counts.total()
+    lines.append(say("{count} of {all} runs done{others}.", count=done, all=len(runs), others=others))
     if len(tables) > 1:
-        lines.append("Scores in different tables do not compare: evaluation, test set or signature differs. In the CSV")
-        lines.append("files the column `evaluation` names the evaluation; other differences have their own columns.")
+        apart = say("Scores in different tables do not compare: evaluation, test set or signature differs.")
+        how = say(
+            "In the CSV files the column `evaluation` names the evaluation; other differences have their own columns."
+        )
+        lines.append(_wrapped(Text(f"{apart} {how}", f"{apart}{how}").spoken))
     return "\n".join(lines)
 
 
@@ -62,32 +69,37 @@ def _table(runs: Sequence[Run]) -> Iterator[str]:
     trained = [place for place, run in zip(places, runs, strict=True) if run.trains]
     shared = shared_settings(trained, places)
     if shared:
-        yield from textwrap.wrap(f"All that train: {', '.join(shared)}", WIDTH)
+        yield _wrapped(label("terminal.shared", settings=", ".join(shared)).spoken)
     seeds = Counter(run.values.get("label") for run in runs)
     names = [_name(run, several=seeds[run.values.get("label")] > 1) for run in runs]
-    figures = [SIZE, *_scores(runs), *COSTS]
-    header = ["run", "status", *(heading for heading, _, _ in figures)]
+    figures = [_figure_of(*SIZE), *_scores(runs), *(_figure_of(*cost) for cost in COSTS)]
+    header = [say("run"), say("status"), *(heading for heading, _, _ in figures)]
     shown = short_names(names, RUN_WIDTH)
     rows = [
-        [name, str(run.values["status"]), *(_figure(run, column, digits) for _, column, digits in figures)]
+        [name, say(str(run.values["status"])), *(_figure(run, column, digits) for _, column, digits in figures)]
         for name, run in zip(shown, runs, strict=True)
     ]
-    yield aligned_table(header, rows, left=["run", "status"])
+    yield aligned_table(header, rows, left=header[:2])
 
 
 def _name(run: Run, *, several: bool) -> str:
     """Return what a run is called; with its seed, where several runs would be called the same."""
-    label = visible(str(run.values.get("label") or run.place))
-    return f"{label} seed {run.known.seed}" if several and run.record is not None else label
+    name = visible(name_of(str(run.values.get("label") or run.place)).spoken)
+    is_seed = several and run.record is not None
+    return say("{label} seed {seed}", label=name, seed=run.known.seed) if is_seed else name
 
 
 def _scores(runs: Sequence[Run]) -> list[Figure]:
     """Return the scores of a table: its task's shortlist, or the first measured scores if none of it was measured."""
-    chosen = list(shortlist(running_text=any(run.values.get("task") == "text" for run in runs)))
+    shown = list(shortlist(running_text=any(run.values.get("task") == "text" for run in runs)))
     measured = {name for run in runs for name in signatures(run.values.get("signature")) if not is_benchmark(name)}
-    if measured and measured.isdisjoint(score.name for score in chosen):
-        chosen = in_order(measured)[: len(chosen)]
-    return [(score.words_in("en").short, score.name, score.digits) for score in chosen]
+    if measured and measured.isdisjoint(score.name for score in shown):
+        shown = in_order(measured)[: len(shown)]
+    return [(score.words_in(chosen()).short, score.name, score.digits) for score in shown]
+
+
+def _figure_of(key: str, column: str, digits: int) -> Figure:
+    return label(f"column.{key}").spoken, column, digits
 
 
 def _figure(run: Run, column: str, digits: int) -> str:
@@ -105,7 +117,7 @@ def benchmarks_as_text(frame: pd.DataFrame) -> str:
     rows = benchmarks_table(frame)
     if not rows:
         return ""
-    header = [name.partition(" ")[0] for name in HEADER]
+    header = [Text(*(name.split(" ") * 2)[:2]).spoken for name in HEADER]
     names = [row[0] for row in rows]
     # Settings that all rows share are printed above the table of runs.
     shared = shared_settings(names, names) if max(map(len, names)) > BENCHMARK_WIDTH else []
@@ -119,7 +131,7 @@ def analysis_as_text(analysis: Analysis) -> str:
     """Format the answer in lines of at most 118 columns, then how it was got; English advice is repeated in Chinese."""
     unfinished = ["\n".join(_in_both(text(each))) for each in analysis.unfinished]
     blocks = ["\n".join(unfinished)] if unfinished else []
-    notes = [_spoken(text(note, analysis.labels)) for note in analysis.notes]
+    notes = [text(note, analysis.labels).spoken for note in analysis.notes]
     if not analysis.scores:
         return "\n\n".join([*blocks, *map(_wrapped, notes)])
     blocks += ["\n".join(_verdict_lines(analysis, verdict)) for verdict in analysis.verdicts]
@@ -127,8 +139,8 @@ def analysis_as_text(analysis: Analysis) -> str:
     for caution in dict.fromkeys(verdict.caution for verdict in analysis.verdicts):
         blocks.append("\n".join(_in_both(text(caution))))
     if notes:
-        blocks.append("\n".join(_wrapped(_spoken(label("terminal.note", note=note))) for note in notes))
-    blocks.append(_wrapped(_spoken(text(analysis.settings))))
+        blocks.append("\n".join(_wrapped(label("terminal.note", note=note).spoken) for note in notes))
+    blocks.append(_wrapped(text(analysis.settings).spoken))
     return "\n\n".join(blocks)
 
 
@@ -143,7 +155,7 @@ def _verdict_lines(analysis: Analysis, verdict: Verdict) -> Iterator[str]:
     yield from _in_both(advice)
     for part in (outcomes, rest):
         # Scores that are not comparable for the same reason share one line.
-        lines = dict.fromkeys(_spoken(text(outcome, analysis.labels)) for outcome in part)
+        lines = dict.fromkeys(text(outcome, analysis.labels).spoken for outcome in part)
         if lines:
             yield ""
         yield from map(_wrapped, lines)
@@ -158,10 +170,6 @@ def _refusals(analysis: Analysis, verdict: Verdict) -> Refusals | None:
         if each.verdict is Finding.NOT_COMPARABLE and each.score == verdict.score and {each.first, each.second} & cells
     ]
     return Refusals(len(refused), refused[0]) if refused else None
-
-
-def _spoken(words: Text) -> str:
-    return words.zh if chosen() == "zh" else words.en
 
 
 def _in_both(words: Text) -> list[str]:

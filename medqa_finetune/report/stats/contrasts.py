@@ -1,4 +1,4 @@
-"""Puts the answer of one training size together: each method against another, and each against the untuned base."""
+"""Puts the answer of one training size together: each method against another, and each against the baselines."""
 
 from collections.abc import Sequence
 
@@ -33,10 +33,14 @@ def size_answers(cells: Sequence[Cell], comparisons: Sequence[Comparison], score
         bases = [cell for cell in cells if cell.first.method == UNTUNED and cell.first.model == model]
         between = [_contrast(reference, other, found) for other in others]
         over = [_contrast(base, cell, found) for base in bases for cell in ordered]
+        # Retrieval has no model: that of its settings answers nothing.
+        retrieved = [cell for cell in cells if not cell.loads_model and cell.train_size == size]
+        over_retrieval = [_contrast(baseline, cell, found) for baseline in retrieved for cell in ordered]
         name = size_name(trained[0].first.data, size)
         name = f"{model} {name}" if several else name
-        answer = SizeAnswer(name, score, tuple(filter(None, between)), tuple(filter(None, over)))
-        if answer.between or answer.over:
+        parts = (tuple(filter(None, part)) for part in (between, over, over_retrieval))
+        answer = SizeAnswer(name, score, *parts)
+        if answer.between or answer.over or answer.over_retrieval:
             answers.append(answer)
     return answers
 

@@ -69,7 +69,7 @@ def test_lines_per_method_with_the_base_across(tmp_path: Path) -> None:
 def test_missing_cells_are_marked_and_named(tmp_path: Path) -> None:
     records = [*matrix()[:5], failed("qlora", "50k")]
     group = group_of(tmp_path, *records)
-    assert "QLoRA 50k (failed)" in group.names.caption
+    assert "QLoRA 50k (failed)" in group.names.caption.en
     crosses = [line for line in drawn_axes(data_scale_figure(given(group)))[0].get_lines() if line.get_marker() == "x"]
     # The cell that failed, and the one that nobody started.
     assert sorted(line.get_xdata()[0] for line in crosses) == [50000, 100000]
@@ -131,7 +131,7 @@ def test_a_bar_says_its_number(tmp_path: Path, rouge: float, written: str) -> No
 def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
     group = group_of(tmp_path, *[record("lora", data, seed) for data in SIZES for seed in (0, 1, 2)])
     assert group.entries == ["LoRA"]
-    assert "Mean over seeds" in group.names.caption
+    assert "Mean over seeds" in group.names.caption.en
     line = drawn_axes(data_scale_figure(given(group)))[0].get_lines()[0]
     assert list(line.get_ydata()) == pytest.approx([24.5, 26.1, 27.7])
     assert drawn_axes(method_figure(given(group)))[0].collections
@@ -156,7 +156,7 @@ def test_what_does_not_compare_is_not_in_one_panel(tmp_path: Path, changes: dict
 
 def test_studies_are_apart(tmp_path: Path) -> None:
     write(tmp_path / "demo", *matrix())
-    assert [group.names.title for group in groups(tmp_path, *matrix())] == [
+    assert [group.names.title.en for group in groups(tmp_path, *matrix())] == [
         "qwen2.5-3b on huatuo26m_lite (n = 1,000)",
         "qwen2.5-3b on huatuo26m_lite, study demo (n = 1,000)",
     ]
@@ -179,7 +179,7 @@ def test_copies_of_a_run_count_once(tmp_path: Path) -> None:
 def test_a_base_of_another_test_set_is_left_out_and_named(tmp_path: Path) -> None:
     group = group_of(tmp_path, record(), record("none", evaluation=evaluation(50, 50, n=5)))
     assert not group.base
-    assert "Not shown, because test set or signature differs: none." in group.names.caption
+    assert "Not shown, because test set or signature differs: none." in group.names.caption.en
 
 
 def test_memory_is_the_gpus_where_measured(tmp_path: Path) -> None:

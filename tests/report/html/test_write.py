@@ -83,7 +83,7 @@ def usual(root: Path) -> tuple[str, Elements]:
 @pytest.fixture
 def blank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Charts without marks, for tests that look at the page and the data: to draw them takes most of the time."""
-    monkeypatch.setattr(write, "figure_of", lambda chart: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(write, "figure_of", lambda chart, _lettering: Figure(figsize=(1, 1)))
 
 
 def data_of(elements: Elements) -> Any:
