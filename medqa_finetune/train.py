@@ -77,6 +77,7 @@ def _run_one(composed: "DictConfig") -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from medqa_finetune.config.compose import to_config
     from medqa_finetune.config.identity import DEFAULT_EVALUATION
     from medqa_finetune.config.no_effect import refuse_in_a_single_run
     from medqa_finetune.experiment import run_experiment
@@ -89,11 +90,13 @@ def _run_one(composed: "DictConfig") -> float | None:
 
     log_to_terminal()
     hydra_config = HydraConfig.get()
+    is_single = hydra_config.mode == RunMode.RUN and LAUNCHER_VARIABLE not in os.environ
+    if is_single:
+        # What can never work is said before a corpus is fetched, or a model that is missing.
+        refuse_in_a_single_run(to_config(composed), hydra_config.overrides.hydra, hydra_config.overrides.task)
     cell = planned_cell(composed) or make_cell(composed, hydra_config)
-    if hydra_config.mode == RunMode.RUN and LAUNCHER_VARIABLE not in os.environ:
-        refuse_in_a_single_run(cell.config, hydra_config.overrides.hydra, hydra_config.overrides.task)
-        if text := scaled_size(cell.config, hydra_config.overrides.task):
-            print(translated(text, Kind.SAID), file=sys.stderr)
+    if is_single and (text := scaled_size(cell.config, hydra_config.overrides.task)):
+        print(translated(text, Kind.SAID), file=sys.stderr)
     named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
     record = run_experiment(cell)
     print(f"{cell.run.path}{named}  {translated(summarize_record(record), Kind.SAID)}", file=sys.stderr)

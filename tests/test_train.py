@@ -24,6 +24,18 @@ def help_text(tmp_path_factory: pytest.TempPathFactory) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("matrix", [(), ("-m",)])
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_a_setting_in_vain_is_said_before_a_missing_model(
+    command: str, matrix: tuple[str, ...], tmp_path: Path
+) -> None:
+    arguments = (*matrix, "method=full", "method.rank=8", "model.path=nowhere")
+    done = python("-m", f"medqa_finetune.{command}", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "method.rank" in done.stderr
+    assert "model.path" not in done.stderr
+
+
 def test_help_is_printed_without_loading_what_is_slow() -> None:
     code = (
         "import sys; from medqa_finetune.train import train; train(['--help'])\n"

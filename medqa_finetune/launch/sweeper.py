@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from medqa_finetune.compat.hydra import outcome_of
-from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
+from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders, to_config
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
@@ -31,6 +31,7 @@ from medqa_finetune.record.evaluations import evaluation_parts
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
+    from medqa_finetune.config.schema import Config
 
 LATE = "is set by a choice that differs between cells, and is one for the whole matrix"
 
@@ -76,7 +77,13 @@ class MatrixSweeper(Sweeper):
         if self._task is not None:
             check_all(self._planned(arguments), self._call)
             return []
-        composed = check_all(self._combinations(arguments), self._compose)
+        combinations = self._combinations(arguments)
+        try:
+            composed = check_all(combinations, self._compose)
+        except MedQAError:
+            # What can never work is said before a model or corpus that is missing.
+            refuse_unused_settings(self._composable(combinations))
+            raise
         refuse_unused_settings([(cell.config, cell.overrides) for cell in composed])
         cells = check_matrix(composed)
         results = self._launch(cells)
@@ -132,6 +139,13 @@ class MatrixSweeper(Sweeper):
     def _compose(self, overrides: tuple[str, ...]) -> "Cell":
         assert self.config is not None, "setup() comes first"  # noqa: S101
         return load_cell(self._load, overrides, self.config)
+
+    def _composable(self, combinations: Sequence[tuple[str, ...]]) -> "list[tuple[Config, tuple[str, ...]]]":
+        """Return settings and overrides of the cells, without locating model or corpus; none if one is impossible."""
+        try:
+            return [(to_config(self._load(overrides)), overrides) for overrides in combinations]
+        except (*COMPOSITION_ERRORS, MedQAError):
+            return []
 
     def _load(self, overrides: tuple[str, ...]) -> DictConfig:
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
