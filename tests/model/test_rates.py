@@ -52,7 +52,7 @@ def test_measuring_takes_about_a_second_and_finds_what_torch_does() -> None:
         left @ right
         seconds.append(time.perf_counter() - started)
     # The machine may do something else at the time.
-    assert 0.2 < 2 * 1024**3 / min(seconds) / found.measured < 2
+    assert 0.1 < 2 * 1024**3 / min(seconds) / found.measured < 10
 
 
 def test_measuring_is_done_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
