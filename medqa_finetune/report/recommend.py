@@ -74,7 +74,7 @@ def recommend(
 
     The best trained cell must beat the baselines. Of the trained cells level with it (no significant difference, and an
     interval that contains 0) and not significantly worse than any other, the one with the fewest training hours is
-    recommended.
+    recommended; the best itself where their times do not compare.
     """
     if not score:
         return Advice(AdviceKind.NO_SCORE if any(cell.trains for cell in cells) else AdviceKind.NOTHING_TRAINED)
@@ -152,6 +152,9 @@ def _among(cells: Sequence[Cell], trained: Sequence[Cell], found: _Found, idle: 
 def _of_level(best: Cell, level: Sequence[Cell], spoiled: tuple[Sequence[str], Sequence[str]], found: _Found) -> Advice:
     """Choose among the best cell and those level with it; `spoiled` ones were beaten, or beat no baseline."""
     beaten, idle = spoiled
+    names = tuple(cell.name for cell in level)
+    if any(unfair_times(best, cell) for cell in level):
+        return Advice(AdviceKind.BEST_OF_UNTIMED, cell=best.name, score=found.score, best=best.name, level=names)
     cheap = min([best, *(cell for cell in level if cell.name not in (*idle, *beaten))], key=_cost)
     if cheap is not best:
         return _cheaper(best, cheap, found)
@@ -161,12 +164,11 @@ def _of_level(best: Cell, level: Sequence[Cell], spoiled: tuple[Sequence[str], S
         return Advice(
             AdviceKind.BEST_OF_SPOILED, cell=best.name, score=found.score, best=best.name, beaten=worse, idle=rest
         )
-    names = tuple(cell.name for cell in level)
     return Advice(AdviceKind.BEST_OF_LEVEL, cell=best.name, score=found.score, best=best.name, level=names)
 
 
 def _cheaper(best: Cell, cheap: Cell, found: _Found) -> Advice:
-    known = not unfair_times(best, cheap) and best.hours is not None and cheap.hours is not None
+    known = best.hours is not None and cheap.hours is not None
     return replace(
         found.held_against(AdviceKind.CHEAPER, best, cheap),
         cell=cheap.name,

@@ -98,6 +98,8 @@ class AdviceKind(StrEnum):
     BEST_BEFORE_CORRECTION = "best before correction"
     # No cell level with the best costs less.
     BEST_OF_LEVEL = "best of level"
+    # What the best and the cells level with it cost does not compare.
+    BEST_OF_UNTIMED = "best of untimed"
     # Cells level with the best that cost less were beaten by another cell, or beat no baseline.
     BEST_OF_SPOILED = "best of spoiled"
     # A cell level with the best costs less.

@@ -13,6 +13,7 @@ from medqa_finetune.report.verdict import Advice, AdviceKind, Estimate, Machine
 from tests.report.made import cell
 
 BASE, SMALL, LARGE, QLORA = cell("none", 20_000), cell("lora", 20_000), cell("lora", 50_000), cell("qlora", 20_000)
+BUSY = cell("lora", 20_000, cpu_taken_rate=0.5)
 RETRIEVAL = replace(BASE, name="retrieval_20k")
 STEPS = (Difference(Fact.STEPS, (1,), (2,)),)
 
@@ -84,6 +85,16 @@ def test_the_cheaper_where_no_difference_to_the_best_is_shown() -> None:
 def test_the_best_where_what_is_level_costs_more() -> None:
     found = advice([(BASE, 18.0), (SMALL, 26.0), (LARGE, 25.8), (QLORA, 22.0)], pairs((BASE, SMALL), (QLORA, SMALL)))
     assert (found.kind, found.cell, found.level) == (AdviceKind.BEST_OF_LEVEL, "lora_20k", ("lora_50k",))
+
+
+def test_no_cost_is_weighed_where_times_do_not_compare() -> None:
+    """The machine did other work while one was trained: that it seems cheaper says nothing."""
+    shared = replace(BUSY, name="lora_20k")
+    for small, large in ((25.6, 26.0), (26.0, 25.8)):
+        found = advice([(BASE, 18.0), (shared, small), (LARGE, large), (QLORA, 22.0)],
+                       pairs((BASE, LARGE), (BASE, SMALL), (QLORA, LARGE), (QLORA, SMALL)))  # fmt: skip
+        best, other = ("lora_50k", "lora_20k") if large > small else ("lora_20k", "lora_50k")
+        assert (found.kind, found.cell, found.level) == (AdviceKind.BEST_OF_UNTIMED, best, (other,))
 
 
 def test_what_only_the_correction_keeps_from_being_different_is_not_level() -> None:

@@ -99,7 +99,7 @@ def _(advice: Advice, words: Language) -> str:
             **degrees,
         )
     ]
-    if advice.kind in (AdviceKind.CHEAPER, AdviceKind.BEST_OF_LEVEL):
+    if advice.kind in (AdviceKind.CHEAPER, AdviceKind.BEST_OF_LEVEL, AdviceKind.BEST_OF_UNTIMED):
         parts.append(words("Advice.not_equal"))
     if advice.beaten:
         parts.append(words("Advice.beaten", cells=words.listed(advice.beaten)))
