@@ -71,8 +71,8 @@ SENTENCES = {
     "AdviceKind.BEST_BEFORE_CORRECTION": "Take {cell}: the {most} score, {lead} {over} {other}; but after the "
     "correction for many pairs no difference is shown to {level}.",
     "AdviceKind.BEST_OF_LEVEL": "Take {cell}: the {most} score, and none that is level with it ({level}) costs less.",
-    "AdviceKind.BEST_OF_UNTIMED": "Take {cell}: the {most} score. Whether what is level with it ({level}) costs less is "
-    "not known: their training times do not compare.",
+    "AdviceKind.BEST_OF_UNTIMED": "Take {cell}: the {most} score. Whether what is level with it ({level}) costs less "
+    "is not known: their training times do not compare.",
     "AdviceKind.BEST_OF_SPOILED": "Take {cell}: the {most} score.",
     "AdviceKind.CHEAPER": "Take {cell}: no difference shown to the {most}, {best} ({lead}){hours}.",
     "Advice.none_shown_both": "No difference shown between the trained cells in {score}: to choose by it, more "

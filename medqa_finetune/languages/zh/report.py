@@ -72,7 +72,8 @@ SENTENCES = {
     "AdviceKind.BEST_BEFORE_CORRECTION": "选 {cell}：分数{most}，与 {other} 相差 {lead}；但经多重比较校正后，"
     "与 {level} 未显示出差异。",
     "AdviceKind.BEST_OF_LEVEL": "选 {cell}：分数{most}，与它未显示出差异的（{level}）也不更省。",
-    "AdviceKind.BEST_OF_UNTIMED": "选 {cell}：分数{most}。与它未显示出差异的（{level}）是否更省无从判断：它们的训练时间不可比。",
+    "AdviceKind.BEST_OF_UNTIMED": "选 {cell}：分数{most}。与它未显示出差异的（{level}）是否更省"
+    "无从判断：它们的训练时间不可比。",
     "AdviceKind.BEST_OF_SPOILED": "选 {cell}：分数{most}。",
     "AdviceKind.CHEAPER": "选 {cell}：与分数{most}的 {best}（{lead}）未显示出差异{hours}。",
     "Advice.none_shown_both": "训练过的各格之间未显示出 {score} 差异：要靠它选择，需要更多题目或种子。"
