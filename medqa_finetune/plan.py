@@ -162,7 +162,7 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     from hydra.types import RunMode
 
     from medqa_finetune.cell import Cell
-    from medqa_finetune.config.compose import to_config
+    from medqa_finetune.config.compose import readable
     from medqa_finetune.config.no_effect import chosen_last, refuse_of_a_matrix, refuse_unused_settings
     from medqa_finetune.evaluation.benchmarks import check_benchmarks
     from medqa_finetune.launch.compose import compose_and_call, make_cell
@@ -171,7 +171,7 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     from medqa_finetune.preflight import check_packages
 
     cells: list[Cell] = []
-    settings: list[tuple[Config, Sequence[str]]] = []
+    compositions: list[DictConfig] = []
     asked: list[Sequence[str]] = []
     faults: list[Fault] = []
 
@@ -180,17 +180,16 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
         if hydra_config.mode == RunMode.RUN:
             refuse_of_a_matrix(hydra_config.overrides.hydra)
         overrides = tuple(hydra_config.overrides.task)
+        compositions.append(composed)
         asked.append(overrides)
         with noting(faults):
-            settings.append((to_config(composed), overrides))
             cells.append(make_cell(composed, hydra_config, overrides, locate_architecture))
 
     # Hydra's own matrix is the same as ours, and would be launched.
     basic = chosen_last(arguments, "hydra/sweeper") == "basic"
     compose_and_call(take, [*arguments, *(["hydra/sweeper=matrix"] if basic else [])], typed or arguments, plans=True)
-    # What can never work is said before a model or corpus that is missing, unless a cell is impossible.
-    if len(settings) == len(asked):
-        refuse_unused_settings(settings)
+    # What can never work is said before a model or corpus that is missing.
+    refuse_unused_settings(readable(compositions, asked))
     if faults:
         raise ConfigError(*faults)
     configs = [cell.config for cell in distinct_cells(cells)]

@@ -77,9 +77,9 @@ def _run_one(composed: "DictConfig") -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from medqa_finetune.config.compose import to_config
+    from medqa_finetune.config.compose import readable
     from medqa_finetune.config.identity import DEFAULT_EVALUATION
-    from medqa_finetune.config.no_effect import refuse_in_a_single_run
+    from medqa_finetune.config.no_effect import refuse_of_a_matrix, refuse_unused_settings
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose import make_cell
     from medqa_finetune.launch.exit_status import summarize_record
@@ -93,7 +93,8 @@ def _run_one(composed: "DictConfig") -> float | None:
     is_single = hydra_config.mode == RunMode.RUN and LAUNCHER_VARIABLE not in os.environ
     if is_single:
         # What can never work is said before a corpus is fetched, or a model that is missing.
-        refuse_in_a_single_run(to_config(composed), hydra_config.overrides.hydra, hydra_config.overrides.task)
+        refuse_of_a_matrix(hydra_config.overrides.hydra)
+        refuse_unused_settings(readable([composed], [hydra_config.overrides.task]))
     cell = planned_cell(composed) or make_cell(composed, hydra_config)
     if is_single and (text := scaled_size(cell.config, hydra_config.overrides.task)):
         print(translated(text, Kind.SAID), file=sys.stderr)

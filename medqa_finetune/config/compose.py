@@ -1,7 +1,7 @@
 """Converts a configuration composed by Hydra, or read from a record, to a checked, frozen `Config`."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -32,7 +32,7 @@ from medqa_finetune.config.identity import as_meant, flatten
 from medqa_finetune.config.no_effect import file_faults, unchosen
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.yaml_traps import trapped_values
-from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.errors import ConfigError, Fault, MedQAError
 
 CONFIG_NAME = PRIMARY_FILE
 # Hydra's setting of further folders with configuration files.
@@ -64,6 +64,16 @@ def composing_ours() -> Iterator[None]:
 def composes_ours() -> bool:
     """Return whether the caller is within `composing_ours`."""
     return _composing.get()
+
+
+def readable(
+    compositions: Sequence[DictConfig], overrides: Sequence[Sequence[str]]
+) -> list[tuple[Config, Sequence[str]]]:
+    """Return settings and overrides of each composition; none where one is impossible, which its cell reports."""
+    try:
+        return [(to_config(each), typed) for each, typed in zip(compositions, overrides, strict=True)]
+    except (*COMPOSITION_ERRORS, MedQAError):
+        return []
 
 
 def to_config(composed: DictConfig) -> Config:

@@ -189,21 +189,6 @@ def _deleted(argument: Argument) -> Fault:
     return Fault("no-effect", problem, key=f"~{group}", got=value or NO_VALUE, hint=hint)
 
 
-def refuse_in_a_single_run(config: Config, of_hydra: Sequence[str], overrides: Sequence[str]) -> None:
-    """Refuse what is typed for a run that is none of a matrix, and that it does not use.
-
-    Args:
-        config: The run's settings.
-        of_hydra: Typed overrides of Hydra's settings.
-        overrides: The others.
-
-    Raises:
-        ConfigError: with every fault.
-    """
-    refuse_of_a_matrix(of_hydra)
-    refuse_unused_settings([(config, overrides)])
-
-
 def refuse_of_a_matrix(of_hydra: Sequence[str]) -> None:
     """Refuse typed settings of launcher and sweeper, which one run does not have.
 

@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from medqa_finetune.compat.hydra import outcome_of
-from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders, to_config
+from medqa_finetune.config.compose import COMPOSITION_ERRORS, readable, source_folders
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
@@ -140,12 +140,13 @@ class MatrixSweeper(Sweeper):
         assert self.config is not None, "setup() comes first"  # noqa: S101
         return load_cell(self._load, overrides, self.config)
 
-    def _composable(self, combinations: Sequence[tuple[str, ...]]) -> "list[tuple[Config, tuple[str, ...]]]":
+    def _composable(self, combinations: Sequence[tuple[str, ...]]) -> "list[tuple[Config, Sequence[str]]]":
         """Return settings and overrides of the cells, without locating model or corpus; none if one is impossible."""
         try:
-            return [(to_config(self._load(overrides)), overrides) for overrides in combinations]
+            compositions = [self._load(overrides) for overrides in combinations]
         except (*COMPOSITION_ERRORS, MedQAError):
             return []
+        return readable(compositions, combinations)
 
     def _load(self, overrides: tuple[str, ...]) -> DictConfig:
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101

@@ -9,7 +9,7 @@ from medqa_finetune.compat.hydra import read_config_file
 from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.no_effect import (
     file_faults,
-    refuse_in_a_single_run,
+    refuse_of_a_matrix,
     refuse_unused_settings,
     unchosen,
     used_overrides,
@@ -116,7 +116,7 @@ def test_one_cell_that_uses_a_setting_is_enough() -> None:
 
 def test_settings_of_a_matrix_need_one() -> None:
     with pytest.raises(ConfigError) as caught:
-        refuse_in_a_single_run(LORA, ["hydra.launcher.max_parallel=2"], [])
+        refuse_of_a_matrix(["hydra.launcher.max_parallel=2"])
     assert (only_fault(caught).code, only_fault(caught).key) == ("no-effect", "hydra.launcher.max_parallel")
 
 

@@ -218,7 +218,7 @@ def test_taken_run_costs_no_retry(tmp_path: Path) -> None:
     # The lock is taken by the cell's own child, which outlives it by belonging to another session: another process.
     other = (
         IMPORTS + "with run.lock():\n    run.update(status='running', process=this_process())\n"
-        "    run.path.joinpath('locked').write_text('x')\n    time.sleep(1)\n    run.update(status='done')\n"
+        "    run.path.joinpath('locked').write_text('x')\n    time.sleep(3)\n    run.update(status='done')\n"
     )
     taken = COUNT + (
         f"subprocess.Popen([sys.executable, '-c', {other!r}, sys.argv[1]], start_new_session=True)\n"
