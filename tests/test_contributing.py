@@ -44,7 +44,7 @@ def test_examples_work_when_followed(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     registry = tmp_path / PACKAGE / "report" / "figures" / "registry.py"
     text = registry.read_text(encoding="utf-8")
-    for old, new in (("import costs,", "import answering_speed, costs,"), (BUILT_IN, f"{BUILT_IN}\n    {LINE}")):
+    for old, new in (("import by_group,", "import answering_speed, by_group,"), (BUILT_IN, f"{BUILT_IN}\n    {LINE}")):
         assert old in text
         text = text.replace(old, new)
     registry.write_text(text, encoding="utf-8")
