@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -22,6 +23,8 @@ from medqa_finetune.report.names import plain
 NAME = "variants"
 DPI = 160
 MEMORY = {"peak_vram_bytes": "Peak GPU memory, allocated (MiB)", "peak_rss_bytes": "Peak resident memory (MiB)"}
+# As many as stand above one panel of three.
+TITLE_CHARACTERS = 36
 COLOURS = ("base", "quantized", "lora", "lora_quantized", "merged")
 
 
@@ -60,7 +63,7 @@ def _panels(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
 def _draw(ax: Axes, values: Sequence[tuple[str, float | None]], heading: str, unit: float) -> None:
     """Draw one panel; a variant without a value keeps its place and is marked as not measured."""
     palette = dict(zip(COLOURS, sns.color_palette(PALETTE), strict=False))
-    ax.set_title(heading)
+    ax.set_title(fill(heading, TITLE_CHARACTERS))
     for place, (name, value) in enumerate(values):
         if value is None:
             ax.text(place, 0, "not measured", rotation=90, ha="center", va="bottom", color=INK, fontsize=8)
