@@ -188,10 +188,11 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     # Hydra's own matrix is the same as ours, and would be launched.
     basic = chosen_last(arguments, "hydra/sweeper") == "basic"
     compose_and_call(take, [*arguments, *(["hydra/sweeper=matrix"] if basic else [])], typed or arguments, plans=True)
-    # What can never work is said before a model or corpus that is missing.
-    refuse_unused_settings(readable(compositions, asked))
     if faults:
+        # What can never work is said before a model or corpus that is missing.
+        refuse_unused_settings(readable(compositions, asked))
         raise ConfigError(*faults)
+    refuse_unused_settings([(cell.config, cell.overrides) for cell in cells])
     configs = [cell.config for cell in distinct_cells(cells)]
     check_all(configs, check_packages)
     check_all(configs, check_benchmarks)

@@ -1,7 +1,7 @@
 """Converts a configuration composed by Hydra, or read from a record, to a checked, frozen `Config`."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -67,7 +67,7 @@ def composes_ours() -> bool:
 
 
 def readable(
-    compositions: Sequence[DictConfig], overrides: Sequence[Sequence[str]]
+    compositions: Iterable[DictConfig], overrides: Sequence[Sequence[str]]
 ) -> list[tuple[Config, Sequence[str]]]:
     """Return settings and overrides of each composition; none where one is impossible, which its cell reports."""
     try:

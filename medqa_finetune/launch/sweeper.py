@@ -31,7 +31,6 @@ from medqa_finetune.record.evaluations import evaluation_parts
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
-    from medqa_finetune.config.schema import Config
 
 LATE = "is set by a choice that differs between cells, and is one for the whole matrix"
 
@@ -82,7 +81,7 @@ class MatrixSweeper(Sweeper):
             composed = check_all(combinations, self._compose)
         except MedQAError:
             # What can never work is said before a model or corpus that is missing.
-            refuse_unused_settings(self._composable(combinations))
+            refuse_unused_settings(readable(map(self._load, combinations), combinations))
             raise
         refuse_unused_settings([(cell.config, cell.overrides) for cell in composed])
         cells = check_matrix(composed)
@@ -139,14 +138,6 @@ class MatrixSweeper(Sweeper):
     def _compose(self, overrides: tuple[str, ...]) -> "Cell":
         assert self.config is not None, "setup() comes first"  # noqa: S101
         return load_cell(self._load, overrides, self.config)
-
-    def _composable(self, combinations: Sequence[tuple[str, ...]]) -> "list[tuple[Config, Sequence[str]]]":
-        """Return settings and overrides of the cells, without locating model or corpus; none if one is impossible."""
-        try:
-            compositions = [self._load(overrides) for overrides in combinations]
-        except (*COMPOSITION_ERRORS, MedQAError):
-            return []
-        return readable(compositions, combinations)
 
     def _load(self, overrides: tuple[str, ...]) -> DictConfig:
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101

@@ -171,6 +171,21 @@ def table_of(cells: Sequence[Cell], columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def name_fields(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
+    """Name the columns, aslant, and the rows of a matrix whose fields are one unit wide and high, without a frame."""
+    middles = [at + 0.5 for at in range(len(columns))]
+    axes.set_xticks(middles, columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks([at + 0.5 for at in range(len(rows))], rows)
+    take_away_frame(axes)
+
+
+def take_away_frame(axes: Axes) -> None:
+    """Leave fields that are next to each other without grid and edges."""
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
 def figure_of(chart: Chart, lettering: Lettering) -> Figure:
     """Draw a chart with its title in a strip of `TITLE_HEIGHT` above; must be called within `chart_style`.
 

@@ -4,21 +4,18 @@ import math
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
-from medqa_finetune.report.figures.base import INK, WIDTH, Chart, ChartInput, Style, hint, text_colour
-from medqa_finetune.report.figures.heatmap import share_of
+from medqa_finetune.report.figures.base import INK, WIDTH, Chart, ChartInput, Style, hint, name_fields, text_colour
+from medqa_finetune.report.figures.heatmap import MAP, share_of
 from medqa_finetune.report.figures.numbers import Formatter, alike
 from medqa_finetune.report.messages import label, score_title
 from medqa_finetune.report.names import plain, two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.stats.groups import GroupScore
 
-# Monotonic in lightness, also for colour-blind readers.
-MAP = colormaps["cividis"]
 MOST_GROUPS, MOST_CELLS = 40, 24
 ROW_INCHES, COLUMN_INCHES = 0.27, 0.5
 # Room for the names of groups, and for those of cells, which stand aslant.
@@ -104,12 +101,8 @@ def _draw(
                 _field(axes, (column, row), (each, what), (MAP(0.12 + 0.88 * share(each.value)), written))
     axes.set(xlim=(0, len(cells)), ylim=(len(groups), 0), ylabel=AXIS)
     names = [two_lines(cell.label) for cell in cells]
-    axes.set_xticks([at + 0.5 for at in range(len(cells))], names, rotation=45, ha="right", rotation_mode="anchor")
     rows = [f"{two_lines(plain(group)) if group else f'({NO_GROUP})'} ({n:,})" for group, n in groups.items()]
-    axes.set_yticks([at + 0.5 for at in range(len(groups))], rows)
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    name_fields(axes, names, rows)
 
 
 def _field(

@@ -20,6 +20,7 @@ from medqa_finetune.report.figures.base import (
     Style,
     hint,
     table_of,
+    take_away_frame,
     text_colour,
 )
 from medqa_finetune.report.figures.numbers import Formatter, alike
@@ -134,9 +135,7 @@ def _draw(
     axes.set(xlim=(0, max(1, len(sizes))), ylim=(len(rows), 0), xlabel=training_items(score))
     axes.set_xticks([at + 0.5 for at in range(len(sizes))], [size_tick(size) for size in sizes])
     axes.set_yticks([at + 0.5 for at in range(len(rows))], [two_lines(row) for row in rows])
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    take_away_frame(axes)
 
 
 def share_of(low: float, high: float, score: ScoreInfo) -> Callable[[float], float]:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
-from medqa_finetune.report.figures.base import INK, LINE, Chart, ChartInput, Style, hint, text_colour
+from medqa_finetune.report.figures.base import INK, LINE, Chart, ChartInput, Style, hint, name_fields, text_colour
 from medqa_finetune.report.figures.numbers import Formatter, alike
 from medqa_finetune.report.messages import label, reason, score_title
 from medqa_finetune.report.names import two_lines
@@ -114,11 +114,7 @@ def _draw(axes: Axes, cells: Sequence[Cell], comparisons: Sequence[Comparison]) 
         axes.add_patch(Rectangle((at, at), 1, 1, facecolor=LINE, alpha=0.5, edgecolor="none"))
     axes.set(xlim=(0, len(cells)), ylim=(len(cells), 0), ylabel="")
     names = [two_lines(cell.label) for cell in cells]
-    axes.set_xticks([at + 0.5 for at in range(len(cells))], names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks([at + 0.5 for at in range(len(cells))], names)
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    name_fields(axes, names, names)
 
 
 def _field(

@@ -79,7 +79,7 @@ def _chart(given: ChartInput, key: str, series: dict[str, list[Cell]], chosen: s
         caption=label("chart.swept.caption"),
         data=_data(series, key, chosen, column),
         draw=partial(_draw, given=given, key=key, series=series, chosen=chosen, column=column),
-        legend=[*series, *([CHOSEN] if any(cell.name in chosen for line in series.values() for cell in line) else [])],
+        legend=[*series, *([CHOSEN] if _has_chosen(series, chosen) else [])],
         handles=partial(_handles, given, series, chosen),
         height=3.2,
     )
@@ -147,10 +147,14 @@ def _handles(given: ChartInput, series: Mapping[str, Sequence[Cell]], chosen: se
         width = _between(WIDTHS, place, len(series))
         line = Line2D([], [], label=two_lines(name), linewidth=width, markersize=USUAL_SIZE * size, **style)
         handles.append(line)
-    if any(cell.name in chosen for line in series.values() for cell in line):
+    if _has_chosen(series, chosen):
         large: Style = {"color": INK, "marker": MARKERS[0], "markersize": CHOSEN_SIZE, "linestyle": "none"}
         handles.append(Line2D([], [], label=CHOSEN, **large))
     return handles
+
+
+def _has_chosen(series: Mapping[str, Sequence[Cell]], chosen: set[str]) -> bool:
+    return any(cell.name in chosen for line in series.values() for cell in line)
 
 
 def _alone(line: Sequence[Cell], key: str) -> bool:
