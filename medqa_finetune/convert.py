@@ -17,6 +17,7 @@ from medqa_finetune.architecture.files import INDEX, SINGLE, read_config, read_t
 from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, from_flags, option, parse_options
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, ModelError, brief
+from medqa_finetune.languages.translate import say
 from medqa_finetune.record.files import replace_folder
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ def convert(arguments: list[str]) -> int:
     weights = without_copies(source, weights)
     replace_folder(target, lambda folder: write(source, folder, weights))
     numbers = sum(tensor.numbers for tensor in read_tensors(target).values())
-    print(f"{target} is complete: {len(weights)} tensors, {numbers:,} weights.")
-    print(f"Next: python -m medqa_finetune.train model=local model.path={target} method=lora")
+    counts = {"tensors": len(weights), "numbers": f"{numbers:,}"}
+    print(say("{path} is complete: {tensors} tensors, {numbers} weights.", path=target, **counts))
+    print(say("Next: {command}", command=f"python -m medqa_finetune.train model=local model.path={target} method=lora"))
     return EXIT_DONE
 
 

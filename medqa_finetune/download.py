@@ -25,6 +25,7 @@ from medqa_finetune.config.hubs import other_ways
 from medqa_finetune.config.schema import CorpusConfig, ModelConfig
 from medqa_finetune.data.hub import fetch, hub_folder, huggingface_revision, is_complete, modelscope_revision
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, ModelError
+from medqa_finetune.languages.translate import say
 from medqa_finetune.log import log_to_terminal
 from medqa_finetune.model.locate import locate_model
 
@@ -125,11 +126,12 @@ def download_model(arguments: Sequence[str]) -> int:
     located = ModelConfig(model.name, str(folder), revision=model.revision)
     _fetch_model(options.source, model, folder)
     locate_model(located)
-    print(f"{folder} is complete.")
+    print(say("{path} is complete.", path=folder))
     if model.name in option_names("model") and folder == Path(model.path):
-        print(f"Next: python -m medqa_finetune.train model={model.name} method=qlora")
+        chosen = f"model={model.name}"
     else:
-        print(f"Next: python -m medqa_finetune.train model=local model.path={folder} method=qlora")
+        chosen = f"model=local model.path={folder}"
+    print(say("Next: {command}", command=f"python -m medqa_finetune.train {chosen} method=qlora"))
     return EXIT_DONE
 
 
@@ -194,15 +196,15 @@ def download_corpus(arguments: Sequence[str]) -> int:
         overrides = [*overrides, f"hub={options.source}"]
     corpus = load_group(CORPUS, name, CorpusConfig, overrides)
     if corpus.source != "hub":
-        print(f"corpus={name} needs no download: its source is {corpus.source}.")
+        print(say("corpus={name} needs no download: its source is {source}.", name=name, source=corpus.source))
         return EXIT_DONE
     folder = hub_folder(corpus)
     if is_complete(corpus, folder):
-        print(f"{folder} is complete; nothing to fetch.")
+        print(say("{path} is complete; nothing to fetch.", path=folder))
     else:
         fetch(corpus, folder)
-        print(f"{folder} is complete.")
-    print(f"Next: python -m medqa_finetune.train corpus={name}")
+        print(say("{path} is complete.", path=folder))
+    print(say("Next: {command}", command=f"python -m medqa_finetune.train corpus={name}"))
     return EXIT_DONE
 
 

@@ -15,6 +15,7 @@ from medqa_finetune.config.command_options import describe, option, option_keys,
 from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.corrections import command_of
 from medqa_finetune.config.flags import CommandLine
+from medqa_finetune.config.labels import method_label
 from medqa_finetune.config.ranges import above_zero, at_least
 from medqa_finetune.config.schema_faults import unknown_key
 from medqa_finetune.errors import EXIT_DONE, NO_VALUE, ConfigError, Fault, brief
@@ -218,7 +219,10 @@ def _export(run: RunDir, request: ExportRequest, form: str) -> int:
         from medqa_finetune.variants.plot import write_plot
 
         record = job.record
-        title = f"{record.model}, {record.method}, {job.config.train_size or 'no'} pairs, {table[0]['n']} questions"
+        size = job.config.train_size
+        pairs = say("{count} pairs", count=f"{size:,}") if size else say("no pairs")
+        questions = say("{count} questions", count=f"{table[0]['n']:,}")
+        title = ", ".join([record.model, method_label(record.method), pairs, questions])
         written += write_plot(table, title, job.folder)
     if form == "json":
         print(json.dumps({"folder": str(job.folder), "variants": table}, ensure_ascii=False, allow_nan=False))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from scripts.small_models import write_micro_model
 from tests import warm
@@ -24,6 +25,11 @@ sys.dont_write_bytecode = False
 # With `-n`, each worker process gets one core.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A change is tested with the same inputs each time; the nightly job draws others.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("others", derandomize=False)
+settings.load_profile(os.environ.get("MEDQA_TEST_INPUTS", "same"))
 
 # These signals are ignored in background jobs of scripts and under nohup, and every child process would inherit that.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

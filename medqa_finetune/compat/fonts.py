@@ -7,6 +7,7 @@ from functools import cache
 from matplotlib import font_manager
 from matplotlib.font_manager import fontManager
 
+from medqa_finetune.languages.choice import chosen
 from medqa_finetune.languages.translate import say
 
 LATIN_FONT = "DejaVu Sans"
@@ -32,6 +33,11 @@ def fonts() -> list[str]:
     """Return font families for charts: the default one, then a Chinese one if this machine has any."""
     chinese = chinese_font()
     return [LATIN_FONT, *([chinese] if chinese else [])]
+
+
+def picture_language() -> str:
+    """Return the language of pictures: the reader's, if a font on this machine has its characters."""
+    return "zh" if chosen() == "zh" and chinese_font() is not None else "en"
 
 
 @cache

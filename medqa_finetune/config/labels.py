@@ -1,6 +1,8 @@
 """Short names of settings, and of cells by their settings: `LoRA n300 lr 1e-4`."""
 
 import dataclasses
+import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -31,6 +33,8 @@ SETTINGS = {
 }
 # Python's words in a setting's value, as they are typed.
 TYPED = {"None": "null", "True": "true", "False": "false"}
+# As Python writes a float; a whole number, a name such as `1_000` and a commit such as `12e34567` are no fractions.
+FRACTION = re.compile(r"-?\d+(?:\.\d+)?e-\d{1,3}|-?\d{1,15}\.\d+", re.ASCII)
 
 
 def labels_of(configs: Sequence[Config]) -> list[str]:
@@ -112,15 +116,18 @@ def as_typed(text: str) -> str:
     """Return a value as people type it: `1e-4` for 0.0001, `0.05` and whole numbers as they are, `null` for None."""
     if text in TYPED:
         return TYPED[text]
-    try:
-        number = float(text)
-    except ValueError:
+    if FRACTION.fullmatch(text) is None:
         return text
-    return value_label(number)
+    number = float(text)
+    shown = value_label(number)
+    # Two values must not look alike, as three digits of them may.
+    return shown if float(shown) == number else text
 
 
 def value_label(number: float) -> str:
     """Return a number in a label, of three significant digits: `1e-4`, `0.05`, `8`."""
+    if not math.isfinite(number):
+        return str(number)
     if (number and abs(number) < 0.01) or abs(number) >= 1e6:
         digits, _, exponent = f"{number:.2e}".partition("e")
         return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from medqa_finetune.config.schema import Config
 
-SIZE_IN_NAME = re.compile(r"n?(\d+(?:\.\d+)?)(k|m)?", re.IGNORECASE)
+# As many digits as a number of examples may have: a longer name is no size, and its number may overflow a float.
+SIZE_IN_NAME = re.compile(r"n?(\d{1,15}(?:\.\d{1,15})?)(k|m)?", re.IGNORECASE | re.ASCII)
 UNITS_OF_SIZES = {None: 1, "k": 1000, "m": 1_000_000}
 
 

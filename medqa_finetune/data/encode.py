@@ -118,10 +118,10 @@ class Encoder:
 
     def report(self, counts: EncodingCounts) -> None:
         """Log how many examples were cut or otherwise changed, if any were."""
-        of_all = f"of {counts.examples:,} examples"
+        of_all = f"{counts.examples:,}"
         if counts.cut:
             logger.warning(
-                "%s %s (%.1f %%) are longer than train.max_length=%s and are cut.",
+                "%s of %s examples (%.1f %%) are longer than train.max_length=%s and are cut.",
                 f"{counts.cut:,}",
                 of_all,
                 100 * counts.cut / counts.examples,
@@ -129,19 +129,20 @@ class Encoder:
             )
         if counts.untrained:
             logger.warning(
-                "%s earlier answers %s are not trained on: the template renders them otherwise when a turn follows.",
+                "%s earlier answers of %s examples are not trained on: the template renders them otherwise when a turn "
+                "follows.",
                 f"{counts.untrained:,}",
                 of_all,
             )
         if counts.marks:
             logger.warning(
-                "%s marks %s are control tokens of this model; spaces inside make them plain text.",
+                "%s marks of %s examples are control tokens of this model; spaces inside make them plain text.",
                 f"{counts.marks:,}",
                 of_all,
             )
         if counts.thoughts:
             logger.warning(
-                "the thoughts in answers %s are left out (%s answers); model.thinking=keep trains them.",
+                "the thoughts in answers of %s examples are left out (%s answers); model.thinking=keep trains them.",
                 of_all,
                 f"{counts.thoughts:,}",
             )

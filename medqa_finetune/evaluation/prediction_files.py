@@ -132,7 +132,7 @@ def predictions_of(
         raise DataError(Fault("no-answers", "there are no answers in it", file=str(path), hint=ONE_A_LINE))
     taken = _keys_of(rows[0], path, keys)
     if taken:
-        listed = ", ".join(f"{role} from {key}" for role, key in taken.items())
+        listed = ", ".join(f"{role}={key}" for role, key in taken.items())
         logger.info("%s: %s", path.name, listed)
     try:
         for place, (line, row) in enumerate(rows, start=1):

@@ -17,6 +17,8 @@ WHOLE = ("hydra.sweeper", "hydra.launcher")
 KEY = re.compile(r"[A-Za-z_][\w.@/]*")
 # `key=values` or `key: values` somewhere in a text; brackets and quotes are taken out before.
 PAIR = re.compile(r"([A-Za-z_][\w.@/]*)\s*[=:]\s*(.+?)(?=\s*,\s*[A-Za-z_][\w.@/]*\s*[=:]|$)")
+# Sweeps within a mapping that cannot be parsed.
+IN_MAPPING = re.compile(r"\bparams\s*[:=]\s*(.*)", re.DOTALL)
 SEPARATORS = re.compile(r"[,;\s]+")
 
 
@@ -65,13 +67,19 @@ def with_parameters_as_sweeps(line: CommandLine) -> CommandLine:
 
 
 def _single(override: str) -> list[str]:
-    """Return an override of Hydra's plugins as it is meant: a mapping as single settings, Hydra's matrix as ours."""
+    """Return an override of Hydra's plugins as it is meant: a mapping as single settings, Hydra's matrix as ours.
+
+    Raises:
+        ConfigError: sweeps in it are no mapping of Hydra's grammar.
+    """
     key, _, value = override.partition("=")
     if key == SWEEPER and value in SAME:
         return [f"{key}={SAME[value]}"]
     if key.lstrip("+") not in WHOLE:
         return [override]
     found = read_arguments([override])
+    if not found and (inside := IN_MAPPING.search(value)):
+        raise ConfigError(_refused(PARAMETERS, inside[1], ""))
     values = found[0].value if found else None
     if not isinstance(values, dict) or not all(isinstance(name, str) and KEY.fullmatch(name) for name in values):
         return [override]

@@ -15,6 +15,7 @@ from medqa_finetune.config.identity import (
     flatten,
     training_identity,
 )
+from medqa_finetune.config.labels import as_typed, setting_label
 from medqa_finetune.config.size_names import size_name
 from medqa_finetune.evaluation.metric_registry import all_scores
 from medqa_finetune.evaluation.metrics.base import Prominence
@@ -71,7 +72,7 @@ def row_of(run: RunDir, folder: EvaluationDir, outputs: Path) -> Row:
         evaluation=name,
         folder=run.path,
         outputs=outputs,
-        settings=settings_of_row(seen, name),
+        settings={**settings_of_row(seen, name), "cell.settings": _own_settings(run.path.name)},
         results=dict(_results(seen)),
         step=0 if seen.train is None else seen.train.steps,
     )
@@ -91,6 +92,16 @@ def _cell(run: RunDir, record: Record, evaluation: Evaluation | None) -> str:
     study = str(record.config.get("study") or "")
     name = SEED_IN_NAME.sub("", row_name(run.path.name, evaluation))
     return f"{study}{'/' if study else ''}{name} #{digest}"
+
+
+def _own_settings(run_name: str) -> str:
+    """Return the settings in a run's name, which differ from the defaults, by their short names: `lr 1e-4 rank 8`.
+
+    A column of its own, since TensorBoard shows the first few that differ, by the alphabet.
+    """
+    parts = (part.partition("=") for part in run_name.split(SEPARATOR)[1:])
+    shown = [f"{setting_label(key)} {as_typed(value)}" for key, _, value in parts if "." in key or key == "precision"]
+    return " ".join(shown) or UNSET
 
 
 def settings_of_row(record: Record, evaluation: str) -> dict[str, Value]:

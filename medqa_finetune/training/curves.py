@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from medqa_finetune.compat.fonts import fonts
+from medqa_finetune.compat.fonts import fonts, picture_language
 from medqa_finetune.compat.pictures import picture
+from medqa_finetune.languages.choice import chosen
+from medqa_finetune.languages.zh.drawn import DRAWN
 from medqa_finetune.record.files import write_bytes
 
 DPI = 150
@@ -27,7 +29,7 @@ def draw_curves(rows: Sequence[Row], title: str, endings: Sequence[str] = ("png"
         endings: Formats of the files whose contents are returned: `png`, `svg`, `pdf`.
     """
     # matplotlib's own font has no Chinese, and looking for one takes a moment.
-    families: dict[str, Any] = {} if title.isascii() else {"font.family": fonts()}
+    families: dict[str, Any] = {"font.family": fonts()} if chosen() == "zh" or not title.isascii() else {}
     style: Any = families | {"svg.fonttype": "none", "svg.hashsalt": title}
     with mpl.rc_context(style):
         figure = plot_curves(rows, title)
@@ -46,17 +48,23 @@ def plot_curves(rows: Sequence[Row], title: str) -> Figure:
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     loss, rate = figure.subplots(1, 2)
-    _line(loss, rows, "loss", "training")
-    _line(loss, rows, "eval_loss", "validation", marker="o")
-    loss.set(xlabel="optimizer step", ylabel="mean loss per answer token (nats)", title="Loss")
+    step = _word("Training step")
+    _line(loss, rows, "loss", _word("training"))
+    _line(loss, rows, "eval_loss", _word("validation"), marker="o")
+    loss.set(xlabel=step, ylabel=_word("Mean loss per answer token (nats)"), title=_word("Loss"))
     if loss.lines:
         loss.legend()
-    _line(rate, rows, "learning_rate", "learning rate", color="tab:green")
-    rate.set(xlabel="optimizer step", ylabel="learning rate", title="Learning rate", ylim=(0, None))
+    rate_name = _word("Learning rate")
+    _line(rate, rows, "learning_rate", rate_name, color="tab:green")
+    rate.set(xlabel=step, ylabel=rate_name, title=rate_name, ylim=(0, None))
     for axes in (loss, rate):
         axes.grid(alpha=0.3)
     figure.suptitle(title, parse_math=False)
     return figure
+
+
+def _word(english: str) -> str:
+    return DRAWN[english] if picture_language() == "zh" else english
 
 
 def _line(axes: Axes, rows: Sequence[Row], name: str, label: str, **style: Any) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from medqa_finetune.config.command_line import aligned_table
 from medqa_finetune.evaluation.metric_registry import default_scores, describe
 from medqa_finetune.evaluation.metrics.base import Prominence, ScoreInfo
+from medqa_finetune.languages.choice import chosen
+from medqa_finetune.languages.translate import say
 from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_text
 from medqa_finetune.variants.metadata import Metadata
@@ -120,11 +122,11 @@ def write_csv(table: Sequence[Mapping[str, Any]], path: Path) -> None:
 def as_text(table: Sequence[Mapping[str, Any]]) -> str:
     """Format the rows for a terminal, with differences and a legend of the figures below."""
     columns = _columns(table)
-    header = ["variant", *(heading for heading, _, _, _ in columns)]
-    parts = [aligned_table(header, [[row["variant"], *_cells(row, columns, "")] for row in table], left=["variant"])]
+    header = [say("variant"), *(say(heading) for heading, _, _, _ in columns)]
+    parts = [aligned_table(header, [[row["variant"], *_cells(row, columns, "")] for row in table], left=header[:1])]
     titles = {
-        "base": "less the untuned model",
-        "lora": "less the adapter on its base: what merging and quantizing cost",
+        "base": say("less the untuned model"),
+        "lora": say("less the adapter on its base: what merging and quantizing cost"),
     }
     for reference in REFERENCES:
         compared = [row for row in table if row.get(f"disk_bytes_minus_{reference}") is not None]
@@ -132,7 +134,7 @@ def as_text(table: Sequence[Mapping[str, Any]]) -> str:
             compared = [row for row in compared if row["variant"] in ("merged", "lora_quantized")]
         if compared:
             cells = [[row["variant"], *_cells(row, columns, f"_minus_{reference}")] for row in compared]
-            parts.append(f"{titles[reference]}\n{aligned_table(header, cells, left=['variant'])}")
+            parts.append(f"{titles[reference]}\n{aligned_table(header, cells, left=header[:1])}")
     return "\n\n".join([*parts, *_notes(table)])
 
 
@@ -140,7 +142,7 @@ def _columns(table: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Return the text columns: costs, then scores."""
     suffix = f"_minus_{REFERENCES[0]}"
     scores = {key.removesuffix(suffix) for row in table for key in row if key.endswith(suffix)} - {*FIGURES}
-    return [*COSTS, *((score.words_in("en").short, score.name, 1, score.digits) for score in shown_scores(scores))]
+    return [*COSTS, *((score.words_in(chosen()).short, score.name, 1, score.digits) for score in shown_scores(scores))]
 
 
 def _cells(row: Mapping[str, Any], columns: Sequence[Column], suffix: str) -> list[str]:
@@ -165,15 +167,17 @@ def _cell(value: float | None, unit: float, digits: int, *, signed: bool) -> str
 def _notes(table: Sequence[Mapping[str, Any]]) -> list[str]:
     measured = [row for row in table if row["n"] is not None]
     if not measured:
-        return ["Not measured (export.measure=false)."]
+        return [say("Not measured (export.measure=false).")]
     first = measured[0]
+    machine = {key: first[key] for key in ("device", "precision")}
     lines = [
-        f"{first['n']} questions each, on {first['device']} in {first['precision']}.",
-        "disk: all that must be there to load it, an adapter's base too.",
+        say("{count} questions each, on {device} in {precision}.", count=first["n"], **machine),
+        say("disk: all that must be there to load it, an adapter's base too."),
     ]
     if first["peak_vram_bytes"] is not None:
-        lines.append("memory: the most that tensors held on the GPU.")
+        lines.append(say("memory: the most that tensors held on the GPU."))
     else:
-        start = min(row["start_rss_bytes"] for row in measured) / MIB
-        lines.append(f"memory: the most that the process held, {start:,.0f} MiB of it Python and its libraries.")
+        start = f"{min(row['start_rss_bytes'] for row in measured) / MIB:,.0f}"
+        held = "memory: the most that the process held, {size} MiB of it Python and its libraries."
+        lines.append(say(held, size=start))
     return ["\n".join(lines)]

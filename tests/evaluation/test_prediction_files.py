@@ -72,7 +72,7 @@ def test_what_the_harness_scores_is_taken_and_said(tmp_path: Path, caplog: pytes
 def test_what_is_taken_is_said_unless_it_is_ours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         read_prediction_file(lines(tmp_path / "a.jsonl", {"prompt": "问", "predict": "甲", "label": "乙"}))
-        assert "prediction from predict, reference from label, question from prompt" in caplog.text
+        assert "prediction=predict, reference=label, question=prompt" in caplog.text
         caplog.clear()
         read_prediction_file(lines(tmp_path / "b.jsonl", {"question": "问", "prediction": "甲", "reference": "乙"}))
     assert not caplog.records

@@ -1,6 +1,8 @@
-"""What has no Chinese yet, by name: all that is said through `say`, and help; faults: `test_faults_everywhere.py`."""
+"""What has no Chinese yet, by name: what is said or logged, and help. Faults: `test_faults_everywhere.py`."""
 
 import ast
+import re
+from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
@@ -12,6 +14,7 @@ from tests.sources import IN_PACKAGE, PACKAGE
 
 # These numbers only fall: a new text comes with its line in languages/zh/.
 MOST_SAID = MOST_HELP = 0
+LOGGED = r"log(ger)?\.(info|warning|error)"
 
 
 def said(tree: ast.Module) -> list[str]:
@@ -35,6 +38,47 @@ def test_all_that_is_said_is_translated() -> None:
         {text for source in sources for text in said(source.tree) if catalogue(Kind.SAID).exact(text) is None}
     )
     assert len(lacking) <= MOST_SAID, "\n".join(["no Chinese in languages/zh/:", *lacking])
+
+
+# Logged as they come: a fault, and lists of identifiers.
+NO_WORDS = {"%s", "%s: %s"}
+# Values of templates that take words, or sentences.
+VALUES = {
+    "%s It is not scored again.": ("It is not scored again.",),
+    "%s It is prepared again.": ("It is not scored again.",),
+    "%s of %s test questions (%.1f %%) %s, to fit train.max_length=%s": ("7", "9", 7.0, "are asked cut", "9"),
+    "%s of %s weights are trained (%.2f %%)%s": ("7", "9", 7.0, ", adapters on q_proj"),
+    "data.scale=%g takes of this text %swhere it has no parts of its own %s for the test, %d for validation; "
+    "data.scale=1 takes the sizes as they are": (0.1, "9 blocks for training, and ", "9 rows", 9),
+    "this training began with adapters %s, and goes on so": ("fused",),
+}
+
+
+def logged(tree: ast.Module) -> Iterator[str]:
+    """Yield the templates that functions log; a logged name is that of a text in its function."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        named: dict[str, list[str]] = {}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+                for target in node.targets:
+                    named.setdefault(ast.unparse(target), []).append(str(node.value.value))
+        for call in ast.walk(function):
+            if isinstance(call, ast.Call) and re.fullmatch(LOGGED, ast.unparse(call.func)):
+                first = call.args[0]
+                yield from [str(first.value)] if isinstance(first, ast.Constant) else named[ast.unparse(first)]
+
+
+def test_all_that_is_logged_is_translated() -> None:
+    templates = {text for source in IN_PACKAGE for text in logged(source.tree)} - NO_WORDS
+    assert len(templates) > 70
+    filled = {
+        text: text % VALUES[text] if text in VALUES else re.sub(r"%(?:\.\d)?[sdgf]", "7", text).replace("%%", "%")
+        for text in templates
+    }
+    lacking = sorted(text for text, sample in filled.items() if catalogue(Kind.LOG).find(sample) is None)
+    assert lacking == [], "\n".join(["no Chinese in languages/zh/logged.py:", *lacking])
 
 
 @pytest.mark.parametrize("name", ["train", "plan", "evaluate", "summarize", "chat", "export", "doctor"])

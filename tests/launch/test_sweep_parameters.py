@@ -47,6 +47,8 @@ def test_sweep_over_same_key_comes_first() -> None:
         ("+hydra.sweeper.params.seed=[1,2]", "hydra.sweeper.params.seed"),
         ("+hydra.sweeper.params.data=null", "hydra.sweeper.params.data"),
         ("~hydra.sweeper.params.seed", "hydra.sweeper.params.seed"),
+        ("hydra.sweeper={params: [seed=1,2]}", "hydra.sweeper.params"),
+        ("hydra.sweeper={params:[seed=1,2]}", "hydra.sweeper.params"),
     ],
 )
 def test_other_parameters_are_refused(typed: str, key: str) -> None:

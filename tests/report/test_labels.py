@@ -1,5 +1,6 @@
 """What runs and cells are called, and which of them are not done."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def test_cells_of_two_studies_have_two_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "shown"), [(0.0001, "1e-4"), (2.5e-5, "2.5e-5"), (0.05, "0.05"), (16.0, "16"), (0.0, "0")]
+    ("number", "shown"),
+    [(0.0001, "1e-4"), (2.5e-5, "2.5e-5"), (0.05, "0.05"), (16.0, "16"), (0.0, "0"), (math.inf, "inf")],
 )
 def test_numbers_are_written_as_people_do(number: float, shown: str) -> None:
     assert value_label(number) == shown

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.run_state.tracker_rows import report_again
 from tests.report.html.browser import browser
 from tests.tracking.finished import SIZES, finished, rescored
@@ -49,6 +50,16 @@ def test_baselines_stand_in_the_same_table(tmp_path: Path) -> None:
     ranks = {group.hparams["cell.method"].string_value: group.hparams["method.rank"] for group in groups}
     assert ranks["lora"].number_value == 16
     assert ranks["none"].string_value == ranks["retrieval"].string_value == "unused"
+
+
+def test_what_was_swept_is_a_column_that_the_page_shows_unasked(tmp_path: Path) -> None:
+    for rate in ("0.0001", "0.0002"):
+        run = finished(tmp_path, "lora", "20k")
+        run.path.rename(named := run.path.with_name(f"lora_20k__train.learning_rate={rate}__seed=1"))
+        report_again(RunDir(named), None)
+    groups, columns = rows_of(tmp_path)
+    assert {group.hparams["cell.settings"].string_value for group in groups} == {"lr 1e-4", "lr 2e-4"}
+    assert next(info.name for info in columns.hparam_infos if info.differs) == "cell.settings"
 
 
 def test_scores_of_later_replace_those_of_before(tmp_path: Path) -> None:

@@ -34,14 +34,21 @@ def test_left_panel_holds_both_losses() -> None:
 
 def test_right_panel_holds_the_learning_rate() -> None:
     _, right = plot_curves(ROWS, "a run").axes
-    assert curves(right) == {"learning rate": [(2, 1e-4), (4, 2e-4), (6, 0.0)]}
+    assert curves(right) == {"Learning rate": [(2, 1e-4), (4, 2e-4), (6, 0.0)]}
 
 
 def test_axes_name_their_units_and_the_figure_its_run() -> None:
     figure = plot_curves(ROWS, "lora_20k")
-    assert [axes.get_xlabel() for axes in figure.axes] == ["optimizer step", "optimizer step"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["Training step", "Training step"]
     assert "nats" in figure.axes[0].get_ylabel()
     assert figure.get_suptitle() == "lora_20k"
+
+
+def test_chinese_readers_get_chinese_words_where_a_font_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDQA_LANG", "zh")
+    for font, words in (("Noto Sans SC", ["训练步数"] * 2), (None, ["Training step"] * 2)):
+        monkeypatch.setattr("medqa_finetune.compat.fonts.chinese_font", lambda font=font: font)
+        assert [axes.get_xlabel() for axes in plot_curves(ROWS, "lora_20k").axes] == words
 
 
 @pytest.mark.parametrize("rows", [ROWS, [], [{"step": 1, "train_loss": 2.0}], [{"step": 1, "loss": None}]])

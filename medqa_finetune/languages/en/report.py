@@ -94,10 +94,8 @@ SENTENCES = {
     "SizeAnswer.uncorrected": "no difference shown after the correction for many pairs",
     "SizeAnswer.gain": "{cell} {amount}",
     "SizeAnswer.unsure": "{amount} ({finding})",
-    "Choice": "Chosen by validation loss, never by the test set, among {count} tries of {settings}: {cell}. Validation "
-    "losses: {losses}.",
-    "Choice.seeds": "Chosen by validation loss (mean over seeds), never by the test set, among {count} tries of "
-    "{settings}: {cell}. Validation losses: {losses}.",
+    "Choice": "{cell} has the lowest loss of {count} tries of {settings}: {losses}.",
+    "Choice.seeds": "{cell} has the lowest loss (mean over seeds) of {count} tries of {settings}: {losses}.",
     "Choice.tried": "{values}: {loss}",
     "Choice.more": "{losses}; and {more} higher",
     "Choice.edge": "It has the smallest or the largest {setting} tried, so that a better one may lie beyond.",
@@ -236,8 +234,9 @@ SENTENCES = {
     # Headings of report.md and of the terminal.
     "terminal.shared": "All that train: {settings}",
     "terminal.note": "Note: {note}",
+    "terminal.heading": "{words}:",
     "report.sizes": "The answer for each size",
-    "report.choices": "Settings chosen",
+    "report.choices": "Settings chosen by validation loss, never by the test set",
     "report.groups": "Scores by group of questions",
     "report.no_group": "(no group)",
     "column.group": "Group",

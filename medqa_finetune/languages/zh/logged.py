@@ -27,15 +27,136 @@ TEXTS = {
         "{folder}：不读取子文件夹中的文件（{names}）；corpus.path={pattern} 则全部读取"
     ),
     "{folder}: left out, since it is beside the data: {names}": "{folder}：已略过数据旁边的文件：{names}",
+    "{table}: cells are separated by {name} (corpus.delimiter={delimiter})": (
+        "{table}：单元格以 {name} 分隔（corpus.delimiter={delimiter}）"
+    ),
+    "{corpus}: the column {name} is not read; corpus.{key}={column} reads it": (
+        "{corpus}：不读取 {name} 列；corpus.{key}={column} 则读取"
+    ),
+    "{corpus}: corpus.parts=ignore divides files named after parts anew: {files}": (
+        "{corpus}：corpus.parts=ignore 不按文件名的划分，而是重新划分：{files}"
+    ),
+    "{corpus}: no file is named validation or test; all are put together and divided here: {files}": (
+        "{corpus}：没有名为 validation 或 test 的文件；全部合并后在此划分：{files}"
+    ),
+    "{corpus}: no file is named train, so all are put together and divided anew, held-out ones too: {files}.": (
+        "{corpus}：没有名为 train 的文件，因此全部合并后重新划分，包括留出的文件：{files}。"
+    ),
+    "Name the training files train.": "请把训练文件命名为 train。",
+    "Name the training files train, or give corpus.parts=published, which trains on those without a part.": (
+        "请把训练文件命名为 train，或给出 corpus.parts=published，用未标明划分的文件训练。"
+    ),
+    "{names} and {more} more": "{names} 等，另有 {more} 个",
+    "{corpus}: {count} examples begin like many others, and go by what follows (corpus.identified_by=first_question "
+    "takes all that begin alike for one question)": (
+        "{corpus}：{count} 个样本的开头与许多样本相同，按其后的内容区分（corpus.identified_by=first_question "
+        "则把开头相同的都当作同一个问题）"
+    ),
+    "{corpus}: {count} examples begin like many others, and go by what follows; {alone} have nothing else, and are "
+    "never held out (corpus.identified_by=first_question takes all that begin alike for one question)": (
+        "{corpus}：{count} 个样本的开头与许多样本相同，按其后的内容区分；{alone} 个没有别的内容，从不留出"
+        "（corpus.identified_by=first_question 则把开头相同的都当作同一个问题）"
+    ),
+    "{corpus}: constant words around many questions are not compared ({count} beginnings and endings)": (
+        "{corpus}：许多问题前后相同的固定文字不参与比较（{count} 种开头和结尾）"
+    ),
+    "Parts of {corpus} overlap, and what repeats a held-out part is left out: {counts}": (
+        "{corpus} 的各划分有重叠，与留出部分重复的已剔除：{counts}"
+    ),
+    "data.scale={scale} takes of this text {blocks} for training, and where it has no parts of its own {rows} for the "
+    "test, {validation} for validation; data.scale=1 takes the sizes as they are": (
+        "data.scale={scale} 从该文本取 {blocks} 训练；文本没有自带划分时，取 {rows} 测试、{validation} 验证；"
+        "data.scale=1 则按原来的大小"
+    ),
+    "data.scale={scale} takes of this text where it has no parts of its own {rows} for the test, {validation} for "
+    "validation; data.scale=1 takes the sizes as they are": (
+        "该文本没有自带划分时，data.scale={scale} 取 {rows} 测试、{validation} 验证；data.scale=1 则按原来的大小"
+    ),
+    "{folder} is damaged ({fault}); it is tokenized again.": "{folder} 已损坏（{fault}）；重新分词。",
     "{corpus} keeps its published parts ({parts})": "{corpus} 保留公布时的划分（{parts}）",
     "The {part} part has {count} questions, fewer than data.{name}_size={size}: all are taken": (
         "{part} 部分有 {count} 题，少于 data.{name}_size={size}：全部采用"
     ),
-    "{count} {what} ({share} %) are longer than train.max_length={length} and are cut.": (
-        "{count} {what}（{share} %）超过 train.max_length={length}，已截断。"
+    "{count} of {all} examples ({share} %) are longer than train.max_length={length} and are cut.": (
+        "{all} 个样本中有 {count} 个（{share} %）超过 train.max_length={length}，已截断。"
+    ),
+    "{count} earlier answers of {all} examples are not trained on: the template renders them otherwise when a turn "
+    "follows.": "{all} 个样本中有 {count} 个较早的回答不参与训练：后面还有对话时，模板会以另一种方式呈现它们。",
+    "{count} marks of {all} examples are control tokens of this model; spaces inside make them plain text.": (
+        "{all} 个样本中有 {count} 处标记是该模型的控制词元；已在其中插入空格，变为普通文本。"
+    ),
+    "the thoughts in answers of {all} examples are left out ({count} answers); model.thinking=keep trains them.": (
+        "{all} 个样本的回答中的思考已略去（{count} 个回答）；model.thinking=keep 则用于训练。"
     ),
     "{count} examples of {length} tokens do not fit": "{count} 个 {length} 词元的样本放不下",
+    # Models
+    "{trained} of {all} weights are trained ({share} %), adapters on {layers}": (
+        "训练 {all} 个权重中的 {trained} 个（{share} %），适配器加在 {layers}"
+    ),
+    "layer by layer, not as config.json says: {layers}": "逐层如下，与 config.json 不同：{layers}",
+    "a mixture of experts: each token passes {active} of {all} weights, those of {some} of {experts} experts": (
+        "混合专家模型：每个词元经过 {all} 个权重中的 {active} 个，即 {experts} 个专家中的 {some} 个"
+    ),
+    "bitsandbytes quantizes linear layers alone: {count} weights of experts stay in {type}": (
+        "bitsandbytes 只量化线性层：专家的 {count} 个权重仍为 {type}"
+    ),
+    "{count} weights of experts are no linear layers and get no adapter; method.target_parameters=experts with "
+    "method.dropout=0 adapts them": (
+        "专家的 {count} 个权重不是线性层，不加适配器；method.target_parameters=experts 加 method.dropout=0 则加上"
+    ),
+    "torch {version} lacks the variable-length attention that is called here: each example of a pack is attended by "
+    "calls of its own, which is slower; torch 2.13 has it": (
+        "torch {version} 没有这里所用的变长注意力：拼接中的每个样本单独计算注意力，速度较慢；torch 2.13 已有"
+    ),
+    "computes with {chosen} threads: {usable} of {usual} cores are this run's (threads=)": (
+        "使用 {chosen} 个线程：{usual} 个核心中有 {usable} 个归本次运行（threads=）"
+    ),
+    "computes with {chosen} threads, and may use {usable} cores: threads={fewer} is faster": (
+        "使用 {chosen} 个线程，但只能用 {usable} 个核心：threads={fewer} 更快"
+    ),
+    "other programs keep about {others} of {cores} cores busy: threads={free} may be much faster than {chosen}": (
+        "其他程序占用了 {cores} 个核心中的约 {others} 个：threads={free} 可能比 {chosen} 快得多"
+    ),
+    "the score {score} of the metric {metric} has the name of another score": (
+        "指标 {metric} 的得分 {score} 与另一个得分同名"
+    ),
     # Training
+    "validation: {times} x {samples} of {all} examples, {share} % of what training processes": (
+        "验证：{times} 次，每次 {all} 个样本中的 {samples} 个，为训练处理量的 {share} %"
+    ),
+    "auto: {settings}, since {usual}, as in {name}, does not fit here; time and memory of the two do not compare": (
+        "auto：{settings}，因为 {name} 所用的 {usual} 在这里放不下；两者的时间和内存不可比"
+    ),
+    "{path} lacks {count} points before step {step}; training starts anew": (
+        "{path} 缺少第 {step} 步之前的 {count} 个点；从头开始训练"
+    ),
+    "this training began with adapters fused, and goes on so": "本次训练开始时适配器是融合计算的，继续如此",
+    "this training began with adapters computed by peft, not fused, and goes on so": (
+        "本次训练开始时适配器由 peft 计算、未融合，继续如此"
+    ),
+    "train.scheduler=constant has no warm-up: train.warmup_ratio={ratio} changes nothing": (
+        "train.scheduler=constant 没有预热：train.warmup_ratio={ratio} 不起作用"
+    ),
+    "fp16: the largest activation is {value}, {share} % of its range, at {name}": (
+        "fp16：最大激活值为 {value}，占其范围的 {share} %，在 {name} 处"
+    ),
+    "fp16: the gradients of a few examples are finite at no scale: steps will be skipped": (
+        "fp16：少数样本的梯度在任何缩放下都不是有限数：会跳过一些步"
+    ),
+    "this model changes the logits of its head: those of a whole batch are computed at once": (
+        "该模型会改动输出层的 logits：整批的 logits 一次算出"
+    ),
+    # Folders of runs
+    "{run}: its weights were made again and are not the same; {path} is moved aside": (
+        "{run}：权重已重新生成，与之前不同；{path} 已移开"
+    ),
+    "{path} could not be written: {error}": "无法写入 {path}：{error}",
+    "{path}: {damage}; it is made again from the checkpoints": "{path}：{damage}；从检查点重新生成",
+    "{path} is done, but {damage}; remove that folder and give the command again: the questions are answered again, "
+    "and nothing is trained": "{path} 已完成，但{damage}；删除该文件夹后再运行同一命令：会重新答题，不会重新训练",
+    "{path} is done, but {damage}; train it again with overwrite=true, which keeps the old one aside": (
+        "{path} 已完成，但{damage}；请用 overwrite=true 重新训练，旧的会移开保留"
+    ),
     "{trained} of {all} weights are trained ({share} %)": "训练 {all} 个权重中的 {trained} 个（{share} %）",
     "{fused} of {all} adapters are fused (train.fused_adapters)": (
         "{all} 个适配器中有 {fused} 个融合计算（train.fused_adapters）"
@@ -55,13 +176,58 @@ TEXTS = {
         "fp16 在 {name} 处首先（或几乎）溢出；fp32_blocks=auto 会在那里以 fp32 计算"
     ),
     "fp16: the loss of a few examples is not finite": "fp16：少数样本的损失不是有限数",
-    "tracker {name} stopped ({reason}); training continues, and metrics.jsonl has its figures": (
-        "跟踪器 {name} 已停止（{reason}）；训练继续，数据记录在 metrics.jsonl 中"
+    "tracker {name} stopped ({reason}); the run continues, and its folder has all figures": (
+        "跟踪器 {name} 已停止（{reason}）；运行继续，所有数据都在其文件夹中"
     ),
     # Answers
     "{count} questions predicted from {examples} training examples in {seconds} s": (
         "用 {examples} 个训练样本预测 {count} 题，用时 {seconds} 秒"
     ),
+    "{count} of {all} test questions ({share} %) are asked cut, to fit train.max_length={length}": (
+        "{all} 道测试题中有 {count} 道（{share} %）为放进 train.max_length={length} 而截短"
+    ),
+    "{count} of {all} test questions ({share} %) count only a part of the reference in perplexity, to fit "
+    "train.max_length={length}": (
+        "{all} 道测试题中有 {count} 道（{share} %）为放进 train.max_length={length}，困惑度只计参考答案的一部分"
+    ),
+    "{setting}=true: a step cannot be captured, and answering goes on without ({error})": (
+        "{setting}=true：无法捕获一步计算，改为不捕获继续回答（{error}）"
+    ),
+    "{name}: {some} of {all} references are empty and score 0": "{name}：{all} 个参考答案中有 {some} 个为空，计 0 分",
+    "{name}: {scored} is taken, not {raw}, as its own program scores it": (
+        "{name}：采用 {scored} 而不是 {raw}，与其自身程序的评分一致"
+    ),
+    "{name}: reference from {key}, by id": "{name}：参考答案取自 {key}，按 id 对应",
+    "{name}: reference from {key}, row by row": "{name}：参考答案取自 {key}，逐行对应",
+    "{name} is read as {encoding}, by its byte-order mark": "按字节顺序标记，{name} 以 {encoding} 读取",
+    "{name}: cells are separated by {delimiter}; save it with commas if that is wrong": (
+        "{name}：单元格以 {delimiter} 分隔；如果不对，请改存为逗号分隔"
+    ),
+    "{name}: thoughts are left out of {some} of {all} predictions and of {others} of {references} references; what "
+    "follows is scored": (
+        "{name}：{all} 个预测中有 {some} 个、{references} 个参考答案中有 {others} 个略去了思考；只对其后的内容评分"
+    ),
+    "{name}: {some} of {all} predictions open a thought and never close it; they count as empty": (
+        "{name}：{all} 个预测中有 {some} 个思考未结束，按空答案计"
+    ),
+    "{name}: {some} of {all} predictions hold no {mark}, which others end a thought with; they are scored as they "
+    "are": ("{name}：{all} 个预测中有 {some} 个没有其他预测用来结束思考的 {mark}，按原样评分"),
+    "{name}: {some} of {all} references open a thought and never close it; they are scored as they are": (
+        "{name}：{all} 个参考答案中有 {some} 个思考未结束，按原样评分"
+    ),
+    "It is not scored again.": "不重新评分。",
+    "evaluation {name} is {status}; it is not scored again": "评测 {name} 的状态为 {status}；不重新评分",
+    "evaluation {name}: {damage}; nothing is taken from it": "评测 {name}：{damage}；不取用其中的内容",
+    "{fault}; nothing is taken from it": "{fault}；不取用其中的内容",
+    "evaluation {name} was started with other package versions or in another precision; it is moved aside and starts "
+    "anew, for its scores would be a mixture": (
+        "评测 {name} 开始时的软件包版本或精度不同；已移开并从头开始，否则得分会混在一起"
+    ),
+    "predictions in {folder} were ended by other tokens, and are made again": (
+        "{folder} 中的预测以别的词元结束，将重新生成"
+    ),
+    "{folder}: {what}, {size}": "{folder}：{what}，{size}",
+    "{folder}: {what}, {size}; measuring it": "{folder}：{what}，{size}；正在测量",
     "{some} of {all} answers are those of evaluation {name}": "{all} 个回答中有 {some} 个来自评测 {name}",
     "{some} of {all} batches were answered before": "{all} 批中有 {some} 批之前已回答",
     "{some} of {all} batches were measured before": "{all} 批中有 {some} 批之前已测量",
@@ -83,6 +249,13 @@ TEXTS = {
         "method={method} 用于 {model} 时，若 {count} 对 train.max_length={length} 的样本凑到一批，可能需要 {needed} "
         "GiB（{parts}）；{machine} 有 {memory}。可以减少内存的做法：{remedies}。"
     ),
+    "{first} or a shorter train.max_length": "{first}或更短的 train.max_length",
+    "{first} or method=qlora": "{first}或 method=qlora",
+    "{first} or a smaller train.micro_batch (the effective batch stays)": (
+        "{first}或更小的 train.micro_batch（等效批大小不变）"
+    ),
+    "a smaller train.micro_batch (the effective batch stays)": "更小的 train.micro_batch（等效批大小不变）",
+    "a shorter train.max_length": "更短的 train.max_length",
     # Progress without a terminal
     **STAGES,
     "{stage!}  {at}/{of}": "{stage}  {at}/{of}",

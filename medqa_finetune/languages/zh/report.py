@@ -92,9 +92,8 @@ SENTENCES = {
     "SizeAnswer.uncorrected": "多重比较校正后未显示出差异",
     "SizeAnswer.gain": "{cell} {amount}",
     "SizeAnswer.unsure": "{amount}（{finding}）",
-    "Choice": "在{settings}的 {count} 次尝试中按验证损失（从不按测试集）选定：{cell}。验证损失：{losses}。",
-    "Choice.seeds": "在{settings}的 {count} 次尝试中按验证损失（各种子均值，从不按测试集）选定：{cell}。"
-    "验证损失：{losses}。",
+    "Choice": "{cell}：{settings}的 {count} 次尝试中验证损失最低（{losses}）。",
+    "Choice.seeds": "{cell}：{settings}的 {count} 次尝试中验证损失（各种子均值）最低（{losses}）。",
     "Choice.tried": "{values} 为 {loss}",
     "Choice.more": "{losses}；另有 {more} 个更高",
     "Choice.edge": "选中的{setting}是试过的最小或最大值，更好的值可能在范围之外。",
@@ -220,8 +219,9 @@ SENTENCES = {
     # Headings of report.md and of the terminal.
     "terminal.shared": "所有训练共有：{settings}",
     "terminal.note": "说明：{note}",
+    "terminal.heading": "{words}：",
     "report.sizes": "各数据量的结论",
-    "report.choices": "选定的设置",
+    "report.choices": "按验证损失（从不按测试集）选定的设置",
     "report.groups": "各组题目的分数",
     "report.no_group": "（未分组）",
     "column.group": "组别",

@@ -3,15 +3,6 @@
 from medqa_finetune.languages.zh.stages import STAGES
 
 TEXTS = {
-    "computes with {chosen} threads: {usable} of {usual} cores are this run's (threads=)": (
-        "使用 {chosen} 个线程：{usual} 个核心中有 {usable} 个归本次运行（threads=）"
-    ),
-    "computes with {chosen} threads, and may use {usable} cores: threads={fewer} is faster": (
-        "使用 {chosen} 个线程，但只能用 {usable} 个核心：threads={fewer} 更快"
-    ),
-    "other programs keep about {others} of {cores} cores busy: threads={free} may be much faster than {chosen}": (
-        "其他程序占用了 {cores} 个核心中的约 {others} 个：threads={free} 可能比 {chosen} 快得多"
-    ),
     (
         "data.train_size={size} is {found} here, by data.scale={scale} of the profile; data.scale=1 takes sizes as "
         "they are typed"
@@ -147,6 +138,28 @@ TEXTS = {
     "asked cut": "题目被截短",
     "references cut in the perplexity": "困惑度中参考答案被截短",
     ", ": "，",
+    # download, convert
+    "{path} is complete.": "{path} 已完整。",
+    "{path} is complete; nothing to fetch.": "{path} 已完整，无需下载。",
+    "{path} is complete: {tensors} tensors, {numbers} weights.": "{path} 已完整：{tensors} 个张量，{numbers} 个权重。",
+    "corpus={name} needs no download: its source is {source}.": "corpus={name} 无需下载：它的来源是 {source}。",
+    "Next: {command}": "下一步：{command}",
+    # The table of an export
+    "variant": "形式",
+    "disk MiB": "磁盘 MiB",
+    "memory MiB": "内存 MiB",
+    "less the untuned model": "减去未微调的模型",
+    "less the adapter on its base: what merging and quantizing cost": "减去基座加适配器：合并和量化的代价",
+    "Not measured (export.measure=false).": "未测量（export.measure=false）。",
+    "{count} questions each, on {device} in {precision}.": "各 {count} 题，设备为 {device}，精度为 {precision}。",
+    "disk: all that must be there to load it, an adapter's base too.": "磁盘：加载所需的全部文件，含适配器的基座。",
+    "memory: the most that tensors held on the GPU.": "内存：张量在 GPU 上占用的峰值。",
+    "memory: the most that the process held, {size} MiB of it Python and its libraries.": (
+        "内存：进程占用的峰值，其中 {size} MiB 是 Python 及各个库。"
+    ),
+    "{count} pairs": "{count} 对",
+    "no pairs": "无训练样本",
+    "{count} questions": "{count} 题",
     # summarize, export
     "wrote {path}": "已写入 {path}",
     "note: {note}": "留意：{note}",

@@ -16,19 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text as Drawing
 from matplotlib.ticker import FuncFormatter
 
-from medqa_finetune.compat.fonts import chinese_font, escaped, undrawable
-from medqa_finetune.languages.choice import chosen
+from medqa_finetune.compat.fonts import escaped, picture_language, undrawable
 from medqa_finetune.report.messages import in_chinese_picture
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import two_lines
 
 # As wide as a Chinese character, and as most others.
 WIDE, NARROW = "—", "n"
-
-
-def picture_language() -> str:
-    """Return the language of pictures: the reader's, if a font on this machine has its characters."""
-    return "zh" if chosen() == "zh" and chinese_font() is not None else "en"
 
 
 class Lettering:

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text as Drawing
 
-from medqa_finetune.compat.fonts import fonts
+from medqa_finetune.compat.fonts import fonts, picture_language
 from medqa_finetune.compat.pictures import PICTURES, picture
 from medqa_finetune.config.labels import with_size
 from medqa_finetune.languages.help_page import wrap
@@ -43,7 +43,6 @@ from medqa_finetune.report.figures.lettering import (
     for_pictures,
     lacks_characters,
     lettered,
-    picture_language,
     placeholders,
 )
 from medqa_finetune.report.figures.numbers import amount

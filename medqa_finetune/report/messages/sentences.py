@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 
-from medqa_finetune.config.labels import value_label
+from medqa_finetune.config.labels import value_label, with_size
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.messages.language import Language, amount_of_hours, amount_of_money, signed, span
@@ -268,7 +268,7 @@ def _(front: Front, words: Language) -> str:
 
 @say.register
 def _(step: Step, words: Language) -> str:
-    sizes = f"{words.name(step.series)} {step.sizes[0]} → {step.sizes[1]}"
+    sizes = with_size(words.name(step.series), " → ".join(step.sizes))
     if step.gain is None or step.interval is None or step.p_holm is None:
         return words.joined([words("Step.not_comparable", sizes=sizes), _differences(step.differences, words)])
     price = ""

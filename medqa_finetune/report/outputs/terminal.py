@@ -146,18 +146,20 @@ def analysis_as_text(analysis: Analysis) -> str:
 
 def _verdict_lines(analysis: Analysis, verdict: Verdict) -> Iterator[str]:
     refusals = _refusals(analysis, verdict)
-    outcomes: list[Outcome] = [*verdict.choices, *verdict.sizes]
     rest: list[Outcome] = [*verdict.steps, *(fit for fit in verdict.fit if fit.score == verdict.score)]
     rest += [front for front in verdict.pareto if front.score == verdict.score]
     rest += [] if refusals is None else [refusals]
     advice = text(verdict.advice, analysis.labels)
     yield f"== {verdict.title}"
     yield from _in_both(advice)
-    for part in (outcomes, rest):
+    parts: list[tuple[str, Sequence[Outcome]]] = [("report.choices", verdict.choices), ("", verdict.sizes), ("", rest)]
+    for heading, outcomes in parts:
         # Scores that are not comparable for the same reason share one line.
-        lines = dict.fromkeys(text(outcome, analysis.labels).spoken for outcome in part)
+        lines = dict.fromkeys(text(outcome, analysis.labels).spoken for outcome in outcomes)
         if lines:
             yield ""
+            if heading:
+                yield label("terminal.heading", words=label(heading)).spoken
         yield from map(_wrapped, lines)
 
 

@@ -27,15 +27,14 @@ LATIN = frozenset(map(chr, range(0x2E80)))
 @pytest.fixture
 def fontless(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose fonts have no Chinese."""
-    for module in (fonts, lettering):
-        monkeypatch.setattr(module, "chinese_font", lambda: None)
+    monkeypatch.setattr(fonts, "chinese_font", lambda: None)
     monkeypatch.setattr(fonts, "_characters", lambda: LATIN)
 
 
 @pytest.fixture
 def with_font(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has, at least by name, a font for all characters."""
-    monkeypatch.setattr(lettering, "chinese_font", lambda: "Some Sans")
+    monkeypatch.setattr(fonts, "chinese_font", lambda: "Some Sans")
     monkeypatch.setattr(lettering, "undrawable", lambda text: set())
     monkeypatch.setattr(lettering, "escaped", lambda text: text)
 
