@@ -161,7 +161,7 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
     if options.samples is not None:
         scale = _compose(typed).config.data.scale
         # `samples` is the size after scaling by the profile; scales are ≤ 1, so rounding does not change it.
-        typed += [f"data.train_size={round(options.samples / scale)}", f"data.name={options.samples}"]
+        typed.append(f"data.train_size={round(options.samples / scale)}")
     cell = _compose(typed)
     refuse_unused_settings([(cell.config, typed)])
     return cell

@@ -133,7 +133,7 @@ def test_samples_count_pairs_whatever_a_profile_scales(tmp_path: Path, monkeypat
     cell = pipeline_cell(ExportOptions(pipeline="variants", samples=200, epochs=1.0), ["profile=demo"])
     assert (cell.config.train_size, cell.config.train.epochs) == (200, 1.0)
     assert cell.config.test_size == 200
-    assert cell.run.path == Path("outputs/demo/lora_200__train.epochs=1.0")
+    assert cell.run.path == Path("outputs/demo/lora_n200__train.epochs=1.0")
     assert "data.train_size=20000" in cell.overrides
     odd = pipeline_cell(ExportOptions(pipeline="variants", samples=7), ["profile=demo", "data.scale=0.3"])
     assert odd.config.train_size == 7

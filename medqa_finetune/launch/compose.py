@@ -221,11 +221,14 @@ def make_cell(
         key.removeprefix(section): value for key, value in defaults.settings.items() if key.startswith(section)
     }
     name = run_name(config, defaults.settings, labels)
-    # Earlier versions named a size that was typed, or scaled, after the file that it replaces or scales.
+    # Earlier versions named a size that was typed, or scaled, after the file that it replaces or scales; an export
+    # named the `samples` of its training by the number.
     before = []
     if as_composed != config:
-        before = [run_name(as_composed, defaults.settings, labels)]
-        before += former_run_names(as_composed, defaults.settings, labels)
+        counted = dataclasses.replace(config, data=dataclasses.replace(config.data, name=str(config.train_size)))
+        for each in (as_composed, counted):
+            before.append(run_name(each, defaults.settings, labels))
+            before += former_run_names(each, defaults.settings, labels)
     # A name that is given is one that the run had.
     given_name = [config.run_name] if config.run_name else []
     former = [*given_name, *former_run_names(config, defaults.settings, labels), *before]

@@ -72,11 +72,12 @@ def test_a_size_is_called_what_it_is(overrides: list[str], expected: str, model:
     assert name(*typed).replace("__corpus.source=embedded", "").replace("__model=qwen2.5-3b", "") == expected
 
 
-def test_a_run_that_was_named_after_another_size_is_found(model: Path, tmp_path: Path) -> None:
-    typed = ("profile=demo", f"model.path={model}", f"outputs={tmp_path}", "data=50k")
+@pytest.mark.parametrize(("size", "named"), [("data=50k", "50k"), ("data.train_size=50000", "500")])
+def test_a_run_that_was_named_after_another_size_is_found(size: str, named: str, model: Path, tmp_path: Path) -> None:
+    typed = ("profile=demo", f"model.path={model}", f"outputs={tmp_path}", size)
     fresh = cell(*typed)
-    former = RunDir(fresh.run.path.with_name(fresh.config.run_name.replace("n500", "50k")))
-    former.write(Record(former.path.name, fresh.identity, "trained", "lora", "50k", "tiny", 0, fresh.written_settings))
+    former = RunDir(fresh.run.path.with_name(fresh.config.run_name.replace("n500", named)))
+    former.write(Record(former.path.name, fresh.identity, "trained", "lora", named, "tiny", 0, fresh.written_settings))
     assert cell(*typed).run.path == former.path
 
 
