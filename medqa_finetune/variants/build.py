@@ -60,7 +60,7 @@ def _make(job: ExportJob, name: str) -> None:
         problem = "is gone, because the folder was changed meanwhile"
         raise ConfigError(Fault("file-missing", problem, file=str(folder / METADATA_NAME)))
     done = not job.request.measure or metadata.measured is not None
-    log.info("%s: %s, %s%s", folder, metadata.what, in_units(metadata.size_bytes), "" if done else "; measuring it")
+    log.info("%s: %s; %s%s", folder, metadata.what, in_units(metadata.size_bytes), "" if done else "; measuring it")
     if done:
         return
     measured = _call(measure, _measuring(job, name))

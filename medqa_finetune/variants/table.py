@@ -11,7 +11,7 @@ from medqa_finetune.config.command_line import aligned_table
 from medqa_finetune.evaluation.metric_registry import default_scores, describe
 from medqa_finetune.evaluation.metrics.base import Prominence, ScoreInfo
 from medqa_finetune.languages.choice import chosen
-from medqa_finetune.languages.translate import say
+from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_text
 from medqa_finetune.variants.metadata import Metadata
@@ -169,7 +169,7 @@ def _notes(table: Sequence[Mapping[str, Any]]) -> list[str]:
     if not measured:
         return [say("Not measured (export.measure=false).")]
     first = measured[0]
-    machine = {key: first[key] for key in ("device", "precision")}
+    machine = {"device": translated(first["device"], Kind.SAID), "precision": first["precision"]}
     lines = [
         say("{count} questions each, on {device} in {precision}.", count=first["n"], **machine),
         say("disk: all that must be there to load it, an adapter's base too."),

@@ -44,6 +44,10 @@ def test_all_that_is_said_is_translated() -> None:
 NO_WORDS = {"%s", "%s: %s"}
 # Values of templates that take words, or sentences.
 VALUES = {
+    "%s: %s examples begin like many others, and go by what follows%s (corpus.identified_by=first_question takes all "
+    "that begin alike for one question)": ("name", "9", "; 7 have nothing else, and are never held out"),
+    "%s: reference from %s, %s": ("a.jsonl", "label", "row by row"),
+    "%s: %s; %s%s": ("outputs/a", "the untuned model, quantized", "9 MiB", "; measuring it"),
     "%s It is not scored again.": ("It is not scored again.",),
     "%s It is prepared again.": ("It is not scored again.",),
     "%s of %s test questions (%.1f %%) %s, to fit train.max_length=%s": ("7", "9", 7.0, "are asked cut", "9"),

@@ -226,8 +226,13 @@ TEXTS = {
     "predictions in {folder} were ended by other tokens, and are made again": (
         "{folder} 中的预测以别的词元结束，将重新生成"
     ),
-    "{folder}: {what}, {size}": "{folder}：{what}，{size}",
-    "{folder}: {what}, {size}; measuring it": "{folder}：{what}，{size}；正在测量",
+    "{folder}: {what!}; {size}": "{folder}：{what}；{size}",
+    "{folder}: {what!}; {size}; measuring it": "{folder}：{what}；{size}；正在测量",
+    "the untuned model": "未微调的模型",
+    "the untuned model, quantized": "量化的未微调模型",
+    "the trained adapter, on the base as it was trained": "训练好的适配器，加载在训练时的基座上",
+    "the tuned model (merged), quantized": "合并后量化的微调模型",
+    "the tuned model, in weights of its own": "合并为独立权重的微调模型",
     "{some} of {all} answers are those of evaluation {name}": "{all} 个回答中有 {some} 个来自评测 {name}",
     "{some} of {all} batches were answered before": "{all} 批中有 {some} 批之前已回答",
     "{some} of {all} batches were measured before": "{all} 批中有 {some} 批之前已测量",
