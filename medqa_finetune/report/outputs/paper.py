@@ -97,7 +97,7 @@ def _table(group: Group, analysis: Analysis) -> PaperTable:
     return PaperTable(
         # The number of questions stands in the notes.
         title=_unescaped(group.names.subject.spoken),
-        notes=tuple(note.spoken for note in _notes(group, columns, analysis)),
+        notes=tuple(_unescaped(note.spoken) for note in _notes(group, columns, analysis)),
         items=items,
         columns=tuple(headings),
         rows=rows,
