@@ -42,6 +42,7 @@ def rows_of(root: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_whole_matrix_and_again_the_same(tmp_path: Path) -> None:
     write(tmp_path / "outputs", *matrix())
     done = summarize_freshly(cwd=tmp_path)

@@ -85,6 +85,7 @@ def test_the_tokens_learnt_are_those_of_every_answer(micro_model: Path) -> None:
     assert work.answer_tokens == sum(label != -100 for example in PAIRS for label in by_hand(tokenizer, example)[1])
 
 
+@pytest.mark.slow
 def test_a_model_learns_the_answers_of_all_turns(
     micro_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,7 +99,8 @@ def test_fifty_steps_equal_the_padded_reference(
     assert max(gradients) <= TOLERANCE
 
 
-@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
 def test_fused_adapters_train_as_those_of_peft(micro_model: Path, tmp_path: Path, checkpointing: bool) -> None:
     losses = []
     for fused in (False, True):

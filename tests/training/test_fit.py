@@ -92,7 +92,10 @@ def test_validations_are_as_many_as_asked_for(steps: int, validations: int, afte
     assert validation_steps(steps, TrainConfig(validations=validations)) == after
 
 
-@pytest.mark.parametrize(("batch", "micro"), [(10, 5), (7, 7), (32, 4), (64, 16), (12, 1)])
+@pytest.mark.parametrize(
+    ("batch", "micro"),
+    [(10, 5), (12, 1), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((7, 7), (32, 4), (64, 16)))],
+)
 def test_an_epoch_sees_every_pair_once(micro_model: Path, tmp_path: Path, batch: int, micro: int) -> None:
     record = train(micro_model, tmp_path, make_config(batch_size=batch, micro_batch=micro)).record
     assert (record.samples, record.epochs) == (len(PAIRS), 1.0)
@@ -107,13 +110,12 @@ def test_fractions_of_an_epoch_are_trained(micro_model: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "method",
     [
-        {},
-        {"dropout": 0.1},
-        {"quantization": "nf4", "double_quantization": True},
-        {"quantization": "int8"},
-        {"trains": "all"},
+        pytest.param({}, id="lora"),
+        pytest.param({"quantization": "nf4", "double_quantization": True}, id="nf4"),
+        pytest.param({"dropout": 0.1}, id="dropout", marks=pytest.mark.slow),
+        pytest.param({"quantization": "int8"}, id="int8", marks=pytest.mark.slow),
+        pytest.param({"trains": "all"}, id="full", marks=pytest.mark.slow),
     ],
-    ids=["lora", "dropout", "nf4", "int8", "full"],
 )
 def test_training_lowers_the_loss(micro_model: Path, tmp_path: Path, method: dict[str, Any]) -> None:
     config = make_config(method, epochs=2)

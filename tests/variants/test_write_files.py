@@ -110,8 +110,15 @@ def test_no_code_and_no_pickles_are_taken_along(micro_model: Path, tmp_path: Pat
 
 
 @pytest.mark.filterwarnings("ignore:MatMul8bitLt")
-@pytest.mark.parametrize("family", ["phi", "llama", "pruned"])
-@pytest.mark.parametrize("method", [QLORA, DORA, RSLORA], ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [
+        # Every family and every method once; the other pairs are slow.
+        pytest.param(family, method, id=f"{method.name}-{family}", marks=() if number == place else pytest.mark.slow)
+        for number, family in enumerate(("phi", "llama", "pruned"))
+        for place, method in enumerate((QLORA, DORA, RSLORA))
+    ],
+)
 def test_other_families_and_methods(tmp_path: Path, family: str, method: MethodConfig) -> None:
     base = write_micro_model(tmp_path / "base", family)
     template = "instruct" if family == "phi" else None

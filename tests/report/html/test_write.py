@@ -175,6 +175,7 @@ def cell_label(name: str) -> str:
     return " ".join(filter(None, (method_label(method), size)))
 
 
+@pytest.mark.slow
 def test_a_second_time_gives_the_same_files(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     before = {path: path.read_bytes() for path in (tmp_path / "summary").rglob("*.*")}
@@ -213,6 +214,7 @@ def test_groups_that_do_not_compare_are_apart(tmp_path: Path) -> None:
     assert (tmp_path / "summary/figures/2_heat_rougeL.csv").exists()
 
 
+@pytest.mark.slow
 def test_long_and_odd_names_draw_without_warning(tmp_path: Path) -> None:
     settings = "__".join(f"method.quite_long_name_of_a_key_{n}=0.00{n}" for n in range(6))
     names = [f"lora_20k__{settings}", "lora_20k__note=$x_1$ & <b>", "qlora_20k__备注=医学"]
