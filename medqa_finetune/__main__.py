@@ -2,6 +2,7 @@
 
 from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
 from medqa_finetune.config.corrections import command_of
+from medqa_finetune.config.schema_faults import unknown_value
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
 from medqa_finetune.languages.translate import Kind, say, translated
 
@@ -54,7 +55,7 @@ def _no_arguments(arguments: list[str]) -> Fault:
     name = first.removeprefix("medqa-")
     if name in COMMANDS:
         return Fault("mistyped", "a command is a module", got=first, hint=f"Did you mean `{command_of(rest, name)}`?")
-    return Fault("not-allowed", "unknown value", key="command", got=first, allowed=tuple(COMMANDS))
+    return unknown_value("command", first, tuple(COMMANDS))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from datetime import date
 from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, graph_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, auto_or_at_least, between, one_of, share
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
+from medqa_finetune.config.schema_faults import unknown_value
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.methods.registry import can_fuse, method_faults
 from medqa_finetune.methods.shared.targets import EXPERTS
@@ -232,7 +233,7 @@ def _missing(key: str, asking: str, hint: str) -> Fault:
 def _fusion_faults(config: Config) -> Iterator[Fault]:
     asked, key = config.train.fused_adapters, "train.fused_adapters"
     if type(asked) is not bool and asked != AUTO:
-        yield Fault("not-allowed", "unknown value", key=key, got=asked, allowed=("true", "false", AUTO))
+        yield unknown_value(key, asked, ("true", "false", AUTO))
     elif asked is True and not can_fuse(config.method):
         problem = f"needs plain low-rank adapters on linear layers, and method={config.method.name} trains none"
         yield Fault("conflict", problem, key=key, got=asked, allowed=("false", AUTO))
@@ -247,10 +248,7 @@ def _train_faults(train: TrainConfig) -> Iterator[Fault]:
         yield from auto_or_at_least("train.validation_samples", train.validation_samples, 1)
     checkpointing = train.gradient_checkpointing
     if type(checkpointing) is not bool and checkpointing != AUTO:
-        allowed = ("true", "false", AUTO)
-        yield Fault(
-            "not-allowed", "unknown value", key="train.gradient_checkpointing", got=checkpointing, allowed=allowed
-        )
+        yield unknown_value("train.gradient_checkpointing", checkpointing, ("true", "false", AUTO))
     if train.max_steps is not None:
         yield from at_least("train.max_steps", train.max_steps, 1)
     yield from at_least("train.warmup_steps_unmetered", train.warmup_steps_unmetered, 0)

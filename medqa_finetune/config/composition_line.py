@@ -8,6 +8,7 @@ from medqa_finetune.config.command_options import Options, option_words
 from medqa_finetune.config.corrections import (
     FORMATS,
     GROUP,
+    LIST,
     NUMBER,
     TEXT,
     Repair,
@@ -22,6 +23,8 @@ from medqa_finetune.errors import Fault
 from medqa_finetune.log import show_quietly
 
 THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
+# Keys whose value is a word or a list, for which the schema has no type.
+WORD_OR_LIST = ("method.target_modules", "method.target_parameters", "fp32_blocks")
 # Code of the fault of a value that is several.
 SEVERAL = "several-values"
 
@@ -53,7 +56,7 @@ def composition_words(arguments: Sequence[str], own: type[Options] | None = None
     from medqa_finetune.config.explain import hint_of, schema_keys
 
     kinds = {key: kind_of(hint_of(key)) for key in schema_keys()}
-    kinds |= dict.fromkeys(GROUPS, GROUP)
+    kinds |= dict.fromkeys(GROUPS, GROUP) | dict.fromkeys(WORD_OR_LIST, LIST)
     folders = conf_folders(arguments)
     choices = {
         group: sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")}) for group in GROUPS
@@ -81,9 +84,9 @@ def with_command(fault: Fault, arguments: Sequence[str]) -> Fault:
     words = composition_words(arguments)
     if words.kinds.get(fault.key) == NUMBER and THOUSANDS.fullmatch(str(fault.got)):
         return fault.but(hint=f"Did you mean {fault.key}={str(fault.got).replace(',', '')}?")
-    corrected = command_of(Repair(arguments, words).arguments)
-    many = " with -m (--multirun)" if " -m " in corrected else ""
-    hint = f"Did you mean{many} `{corrected}`?"
+    corrected = Repair(arguments, words).arguments
+    many = " with -m (--multirun)" if "-m" in corrected else ""
+    hint = f"Did you mean{many} `{command_of(corrected)}`?"
     if words.kinds.get(fault.key) == TEXT and "(" not in str(fault.got):
         hint += f""" One text with commas has quotes of its own: "{fault.key}='{fault.got}'"."""
     return fault.but(hint=hint)

@@ -24,6 +24,8 @@ PACKAGE = "medqa_finetune"
 DASHES = re.compile(r"[–—―−－]+")
 # Chinese keyboards type these.
 WIDE = str.maketrans("＝，：", "=,:")
+# Words that stand for no name.
+NO_NAMES = ("null", "none", "true", "false")
 NUMERIC = re.compile(r"-?[\d.]+(e[-+]?\d+)?", re.IGNORECASE)
 SWEEPS = re.compile(r"(choice|range|glob)\(.*\)")
 # Names of settings elsewhere.
@@ -324,9 +326,8 @@ class Repair:
         elif self._kind(argument) is not None:
             hint = f"Give it a value: {argument}=VALUE."
         else:
-            close = get_close_matches(
-                argument, [option for each in self._words.choices.values() for option in each], n=1
-            )
+            names = [option for each in self._words.choices.values() for option in each]
+            close = [] if argument in NO_NAMES else get_close_matches(argument, names, n=1)
             group = next(
                 (group for group, options in self._words.choices.items() if close and close[0] in options), None
             )

@@ -23,11 +23,12 @@ from medqa_finetune.compat import omegaconf as omegaconf_compat
 from medqa_finetune.compat.hydra import ABSENT, Argument, ConfigFile, MissingFile, chosen_names, value_at
 from medqa_finetune.compat.omegaconf import Kind, Refusal, references_of, variables_of
 from medqa_finetune.config.command_line import quoted
-from medqa_finetune.config.corrections import ALIASES
+from medqa_finetune.config.corrections import ALIASES, typed_command
 from medqa_finetune.config.groups import clause, conf_folder, writable_node, yaml_fault
 from medqa_finetune.config.plugin_keys import KEYS, is_plugin_setting, unknown_plugin_setting
 from medqa_finetune.config.schema import Config
-from medqa_finetune.config.schema_faults import alternatives, type_fault
+from medqa_finetune.config.schema_faults import alternatives, type_fault, unknown_value
+from medqa_finetune.config.size_names import SIZE_IN_NAME, UNITS_OF_SIZES
 from medqa_finetune.errors import NO_VALUE, Fault, brief
 
 SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
@@ -43,6 +44,13 @@ HYDRA_KEYS = (
 )
 # Groups whose files set keys of all sections, and say so.
 OF_ROOT = ("profile", "experiment")
+# As Hydra's grammar has it.
+KEY = re.compile(r"[A-Za-z_][\w-]*(?:[./@:][\w-]+)*", re.ASCII)
+# Choices that other programs of Hydra's have.
+PLUGIN_HINTS = {
+    "hydra/sweeper=optuna": "hydra/sweeper=learning_rate, rank or tuning asks Optuna here.",
+    "hydra/launcher=joblib": "local runs cells side by side: hydra.launcher.max_parallel=N.",
+}
 FIRST_LINE = "the first line of the file is missing, which makes its keys those of an experiment"
 FIRST_LINE_HINT = "Begin it with `# @package _global_`."
 # Most characters of a library's message, alone and inside our own.
@@ -148,6 +156,8 @@ def _of_file(error: Exception, asked: _Asked) -> Fault | None:
 
 
 def _missing(missing: MissingFile, asked: _Asked) -> Fault:
+    if missing.group.startswith("model/"):
+        return _of_hub(f"{missing.group.removeprefix('model/')}/{missing.choice}", asked)
     group, name = missing.group, f"{missing.group}/{missing.choice}".lstrip("/")
     typed = [name in chosen_names(argument) for argument in asked.arguments]
     file = None if any(typed) else next((file for file in asked.files if name in file.chooses), None)
@@ -160,12 +170,35 @@ def _missing(missing: MissingFile, asked: _Asked) -> Fault:
         return Fault("file-missing", problem, key="--config-name", got=name, allowed=tuple(found), hint=hint)
     if not group or not options:
         return Fault("file-missing", "no such configuration file", got=f"{name}.yaml", file=place)
-    return Fault("not-allowed", "unknown value", key=group, got=missing.choice, allowed=options, file=place)
+    return unknown_value(group, missing.choice, options, hint=_choice_hint(group, missing.choice), file=place)
+
+
+def _of_hub(name: str, asked: _Asked) -> Fault:
+    """Return the fault of a model that is named as hubs do."""
+    folder = f"models/{name.rpartition('/')[2]}"
+    hint = f"Run `medqa-download model={name}`, then give model=local model.path={folder}."
+    return unknown_value("model", name, asked.options("model"), hint=hint)
+
+
+def _choice_hint(group: str, choice: str) -> str:
+    """Return what to do about a choice that has no file and needs none; empty for others."""
+    size = SIZE_IN_NAME.fullmatch(choice)
+    if group == "data" and size is not None:
+        number = round(float(size[1]) * UNITS_OF_SIZES[size[2].lower() if size[2] else None])
+        return f"Any size: data.train_size={number}."
+    return PLUGIN_HINTS.get(f"{group}={choice}", "")
 
 
 def _unreadable(argument: str, words: str) -> Fault:
     if "=" not in argument.strip("=") and not argument.startswith("~"):
         return _no_pair(argument)
+    key = argument.partition("=")[0].lstrip("+~")
+    if "[" in key:
+        whole = key.partition("[")[0]
+        hint = f"Give the whole list, such as {whole}=[a,b]."
+        return Fault("unknown-key", "elements of a list have no keys", key=key, hint=hint)
+    if not KEY.fullmatch(key):
+        return Fault("unknown-key", "there is no such key", key=key, hint=f"See `{typed_command()} --help`.")
     hint = "Put a value with brackets, quotes or = in quotes: key='value'."
     return Fault("not-readable", f"cannot be read ({clause(words, WORDS_LENGTH)})", got=argument, hint=hint)
 
@@ -295,7 +328,8 @@ def _choice_fault(asked: _Asked) -> Fault | None:
         if not argument.key:
             return _no_pair(argument.typed)
         if options and not argument.prefix and not argument.sweeps and not isinstance(argument.value, str | list):
-            return Fault("not-allowed", "unknown value", key=argument.key, got=argument.value, allowed=tuple(options))
+            hint = _choice_hint(argument.key, str(argument.value))
+            return unknown_value(argument.key, argument.value, options, hint=hint)
     return None
 
 
@@ -358,6 +392,8 @@ def similar_keys(key: str) -> str:
     known = [*schema_keys(), *SECTIONS, "profile"]
     if key in known:
         return ""
+    if key.startswith("hydra.job.env_set."):
+        return f"Type it with a +, as Hydra asks for new variables: +{key}=VALUE."
     last = key.rpartition(".")[2]
     if last in ALIASES:
         return f"Did you mean {ALIASES[last]}?"

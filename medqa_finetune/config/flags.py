@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from medqa_finetune.config.schema_faults import unknown_value
 from medqa_finetune.errors import NO_VALUE, ConfigError, Fault
 
 
@@ -130,7 +131,7 @@ def _value(flag: Flag, argument: str, waiting: list[str]) -> str:
         problem = f"must be followed by {flag.value}"
         raise ConfigError(Fault("missing-value", problem, key=flag.name, allowed=flag.allowed))
     if flag.allowed and value not in flag.allowed:
-        raise ConfigError(Fault("not-allowed", "unknown value", key=flag.name, got=value, allowed=flag.allowed))
+        raise ConfigError(unknown_value(flag.name, value, flag.allowed))
     return str(Path(value).expanduser()) if flag.name == "--config-dir" else value
 
 

@@ -15,7 +15,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from medqa_finetune.compat.omegaconf import Kind, refusal_of, words_of
-from medqa_finetune.config.schema_faults import type_fault
+from medqa_finetune.config.schema_faults import type_fault, unknown_value
 from medqa_finetune.errors import ConfigError, Fault, brief
 from medqa_finetune.versions import shipped_path
 
@@ -69,8 +69,8 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
     """
     names = option_names(group)
     if name not in names:
-        problem = "unknown value" if names else f"conf/{group} has no files"
-        raise ConfigError(Fault("not-allowed", problem, key=group, got=name, allowed=tuple(names)))
+        fault = unknown_value(group, name, names)
+        raise ConfigError(fault if names else fault.but(problem=f"conf/{group} has no files"))
     for override in overrides:
         if "=" not in override.strip("="):
             raise ConfigError(Fault("not-key-value", "must be key=value", got=f"{group}.{override}"))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from medqa_finetune.config.schema_faults import unknown_value
 from medqa_finetune.errors import Fault
 
 # Resolved for the machine at start.
@@ -14,7 +15,7 @@ LARGEST = 2**32 - 1
 def one_of(key: str, value: object, allowed: Sequence[str]) -> Iterator[Fault]:
     """Yield a fault where a value is not one of those allowed."""
     if value not in allowed:
-        yield Fault("not-allowed", "unknown value", key=key, got=value, allowed=tuple(allowed))
+        yield unknown_value(key, value, allowed)
 
 
 def at_least(key: str, value: int, least: int) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ import enum
 import types
 import typing
 from collections.abc import Collection, Iterator
+from typing import cast
 
 from medqa_finetune.errors import Fault
 
@@ -21,12 +22,36 @@ def unknown_key(key: str, got: object, allowed: Collection[str]) -> Fault:
     return Fault("unknown-key", "there is no such key", key=key, got=got, allowed=tuple(allowed), hint=hint)
 
 
+def unknown_value(key: str, got: object, allowed: Collection[str], *, hint: str = "", file: str | None = None) -> Fault:
+    """Return the fault of a value that is none of those allowed, with a hint at one that it may stand for."""
+    hint = hint or meant_value(got, allowed)
+    return Fault("not-allowed", "unknown value", key=key, got=got, allowed=tuple(allowed), hint=hint, file=file)
+
+
+def meant_value(got: object, allowed: Collection[str]) -> str:
+    """Return a hint at the allowed value that differs from another in case or a few letters alone; empty for none."""
+    lowered = {each.lower(): each for each in allowed}
+    close = difflib.get_close_matches(str(got).lower(), lowered, n=1, cutoff=0.8)
+    return f"Did you mean {lowered[close[0]]}?" if close else ""
+
+
 def type_fault(hint: Annotation, key: str | None, got: object) -> Fault:
     """Return the fault of a value that has none of the types of an annotation."""
     members = tuple(_members(hint))
     if members:
-        return Fault("not-allowed", "unknown value", key=key, got=got, allowed=members)
-    return Fault("wrong-type", f"must be {type_name(hint)}", key=key, got=got)
+        return unknown_value(key or "", got, members).but(key=key)
+    return Fault("wrong-type", f"must be {type_name(hint)}", key=key, got=got, hint=_meant_list(hint, key, got))
+
+
+def _meant_list(hint: Annotation, key: str | None, got: object) -> str:
+    """Return a hint where one value was given for a list, or a list for one value; empty elsewhere."""
+    takes_list = any(typing.get_origin(each) is list for each in alternatives(hint))
+    if key and takes_list and isinstance(got, str) and got:
+        return f"Did you mean {key}=[{got}]?"
+    plain = [str(each) for each in got if isinstance(each, bool | int | float | str)] if isinstance(got, list) else []
+    if key and not takes_list and len(plain) > 1 and len(plain) == len(cast(list[object], got)):
+        return f"One run per value: -m {key}={','.join(plain)}."
+    return ""
 
 
 def _members(hint: Annotation) -> Iterator[str]:

@@ -122,6 +122,21 @@ TEXTS = {
     "must be experts, a list of parameter names, or null": "必须是 experts、参数名的列表或 null",
     "Give another path.": "请换一个路径。",
     "is given twice": "给了两次",
+    "Give one of them, or both: -m {key}={values}.": "请给其中一个，或两个都给：-m {key}={values}。",
+    "Any size: data.train_size={number}.": "任意大小：data.train_size={number}。",
+    "One run per value: -m {key}={values}.": "每个值一次运行：-m {key}={values}。",
+    "elements of a list have no keys": "列表的元素没有键",
+    "Give the whole list, such as {key}=[a,b].": "请给出整个列表，例如 {key}=[a,b]。",
+    "Run `medqa-download model={name}`, then give model=local model.path={path}.": (
+        "请先运行 `medqa-download model={name}`，再给出 model=local model.path={path}。"
+    ),
+    "Type it with a +, as Hydra asks for new variables: +{key}=VALUE.": "新变量按 Hydra 的要求加上 +：+{key}=VALUE。",
+    "hydra/sweeper=learning_rate, rank or tuning asks Optuna here.": (
+        "这里用 hydra/sweeper=learning_rate、rank 或 tuning 来使用 Optuna。"
+    ),
+    "local runs cells side by side: hydra.launcher.max_parallel=N.": (
+        "local 可以并行运行多格：hydra.launcher.max_parallel=N。"
+    ),
     "must be followed by {kind!}": "后面必须跟{kind}",
     "must be key=value with a known key": "必须是 key=value，且 key 为已知的设置项",
     "must be {kind!}, and cannot be read as YAML": "必须是{kind}，但无法按 YAML 读取",
