@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.config.checks import FOLDER_NAME_BYTES, checked
+from medqa_finetune.config.checks import checked
 from medqa_finetune.config.compose import restore_config
 from medqa_finetune.config.identity import (
     EVALUATE,
@@ -20,6 +20,7 @@ from medqa_finetune.config.identity import (
     evaluation_name,
     first_identity,
     is_same_training,
+    is_shortened,
     settings_of,
     training_identity,
 )
@@ -34,9 +35,6 @@ from medqa_finetune.record.evaluations import CellDir, find_evaluation, read_eva
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import Record
 from medqa_finetune.record.version_1 import first_defaults
-
-# Bytes of the longest character: a name is cut between characters.
-LONGEST_CHARACTER = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,8 +186,9 @@ def _first_records(parent: Path, beginning: str) -> Iterator[Record]:
 def _says_evaluation(name: str) -> bool:
     """Return whether a folder's name contains a setting of the evaluation, or was cut and may have contained one."""
     parts = name.split("__")[1:]
-    was_cut = len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - LONGEST_CHARACTER
-    return ".old-" not in name and (was_cut or any(part.startswith((f"{EVALUATE}.", "text=")) for part in parts))
+    return ".old-" not in name and (
+        is_shortened(name) or any(part.startswith((f"{EVALUATE}.", "text=")) for part in parts)
+    )
 
 
 def _is_same(record: Record, settings: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from functools import cache
 from itertools import chain, combinations
@@ -34,6 +35,9 @@ LEFT_OUT_AS = {"fp32_blocks": AUTO, "train.validation_samples": None, "corpus.gr
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
 SEPARATOR = "__"
+
+# A shortened name ends in a digest; a character that does not fit whole (up to four bytes) is left out.
+DIGEST, CHARACTER_BYTES = re.compile(r"[0-9a-f]{8}"), 4
 
 # Where they are `auto`, a run keeps what it began with; the values change dropout's random numbers and rounding.
 LEFT_TO_CHOICE = ("train.micro_batch", "train.gradient_checkpointing")
@@ -344,8 +348,13 @@ def _name_of(
     trained_on_data = method_of(config.method).uses_training_data
     parts = [f"{config.method.name}_{config.data.name}" if trained_on_data else config.method.name]
     parts += [f"{kind}={_plain(label)}" for kind, label in labels.items()]
-    parts += [f"{key}={_plain(_as_text(value))}" for key, value in named.items() if value != defaults.get(key, value)]
+    parts += [setting_in_name(key, value) for key, value in named.items() if value != defaults.get(key, value)]
     return _short(SEPARATOR.join(parts))
+
+
+def setting_in_name(key: str, value: object) -> str:
+    """Return a setting as it stands in the name of a run: `train.epochs=3.0`."""
+    return f"{key}={_plain(_as_text(value))}"
 
 
 def former_run_names(config: Config, defaults: Mapping[str, object], labels: Mapping[str, str]) -> list[str]:
@@ -436,6 +445,12 @@ def _short(name: str) -> str:
     if len(encoded) <= FOLDER_NAME_BYTES:
         return name
     return encoded[: FOLDER_NAME_BYTES - 10].decode("utf-8", errors="ignore") + "__" + _sha256(name)[:8]
+
+
+def is_shortened(name: str) -> bool:
+    """Return whether the name of a run or an evaluation was too long, so that a digest is in place of its end."""
+    is_long = len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - CHARACTER_BYTES
+    return is_long and DIGEST.fullmatch(name.rpartition(SEPARATOR)[2]) is not None
 
 
 def _sha256(text: str) -> str:

@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medqa_finetune.config.checks import FOLDER_NAME_BYTES
-from medqa_finetune.config.identity import flatten
+from medqa_finetune.config.identity import flatten, is_shortened, setting_in_name
 from medqa_finetune.config.labels import as_typed, method_label, setting_label
 from medqa_finetune.config.size_names import size_name
-from medqa_finetune.report.runs import Run
+from medqa_finetune.report.runs import Run, settings_of
 
 # Parts of a run's name that are shown as an axis, a dot, a panel or the size.
 SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=", "data.scale=")
-# A shortened name ends in a digest; a character that does not fit whole (up to four bytes) is left out.
-DIGEST, CHARACTER_BYTES = re.compile(r"[0-9a-f]{8}"), 4
+# Settings in a record that tell of the size, and of files, which have names of their own.
+SIZES_AND_FILES = frozenset(
+    ("data.effective_train_size", "data.effective_validations", "corpus.sha256", "model.fingerprint", "results_version")
+)
 # Beginnings that are equal up to here would be cut to the same in a legend.
 SURELY_SHOWN = 21
 SEED_IN_NAME = re.compile(r"__seed=-?\d+(?=__|$)")
@@ -108,7 +109,7 @@ def _entries(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def _apart(runs: Sequence[Run]) -> list[list[str]]:
     """Return each run's `key=value` parts that not all runs that train share."""
-    parts = [[part for part in parts_of(run.name) if not part.startswith(SHOWN_OTHERWISE)] for run in runs]
+    parts = [[part for part in own if not part.startswith(SHOWN_OTHERWISE)] for own in _whole_parts(runs)]
     tuned = [own for own, run in zip(parts, runs, strict=True) if run.trains]
     common = Counter(part for own in tuned for part in set(own))
     apart = [
@@ -130,13 +131,35 @@ def _apart(runs: Sequence[Run]) -> list[list[str]]:
     return apart
 
 
+def _whole_parts(runs: Sequence[Run]) -> list[list[str]]:
+    """Return the `key=value` parts of the runs' names; what a shortened name lacks is taken from its record."""
+    parts, settings = [], []
+    for run in runs:
+        name = run.name if run.record is None else run.record.name
+        settings.append(None if run.record is None or not is_shortened(name) else settings_of(run.record))
+        # Those of another evaluation stand behind the run's name.
+        others = [part for part in run.name.split("__") if part.startswith("evaluate.")]
+        parts.append(parts_of(run.name) if settings[-1] is None else [*parts_of(name), *others])
+    keys = {part.partition("=")[0] for own in parts for part in own if "=" in part}
+    for method in {run.values.get("method") for run in runs}:
+        alike = [own for own, run in zip(settings, runs, strict=True) if own and run.values.get("method") == method]
+        keys |= {key for own in alike for key in own if len({str(each.get(key)) for each in alike}) > 1}
+    for own, known in zip(parts, settings, strict=True):
+        if known is not None:
+            there = {part.partition("=")[0] for part in own}
+            lacking = sorted((keys & known.keys()) - there - SIZES_AND_FILES)
+            own[:] = [part for part in own if not part.startswith("#")]
+            own += [setting_in_name(key, known[key]) for key in lacking]
+    return parts
+
+
 def parts_of(name: str) -> list[str]:
     """Return the settings in a run's name; in a shortened name, the digest replaces the truncated part."""
+    if not is_shortened(name):
+        return name.split("__")[1:]
     # From the right, since the truncated part may end in half of a separator.
     head, _, digest = name.rpartition("__")
-    if len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - CHARACTER_BYTES and DIGEST.fullmatch(digest):
-        return [*head.split("__")[1:-1], f"#{digest}"]
-    return name.split("__")[1:]
+    return [*head.split("__")[1:-1], f"#{digest}"]
 
 
 def in_reading_order(label: str) -> tuple[tuple[float, str], ...]:

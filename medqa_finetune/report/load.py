@@ -19,7 +19,7 @@ from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, Record
 from medqa_finetune.report.grouping import cell_names, kinds_of
-from medqa_finetune.report.labels import labels_of
+from medqa_finetune.report.labels import in_reading_order, labels_of
 from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import is_benchmark
 from medqa_finetune.report.table import row_of
@@ -51,7 +51,9 @@ def load_runs(folders: Iterable[RunDir], root: Path | None = None) -> list[Run]:
         for place, (run, label) in enumerate(zip(runs, labels, strict=True))
     ]
     _set_benchmarks_apart(rows)
-    return [dataclasses.replace(run, values=row) for run, row in zip(runs, rows, strict=True)]
+    labelled = [dataclasses.replace(run, values=row) for run, row in zip(runs, rows, strict=True)]
+    # In the order of the values that labels show, as of learning rates, which names do not have.
+    return sorted(labelled, key=lambda run: (*_order(run)[:-1], in_reading_order(str(run.values["label"])), run.name))
 
 
 def _read(folder: RunDir, study: str) -> Iterator[Run]:

@@ -13,6 +13,7 @@ from medqa_finetune.config.identity import (
     default_settings,
     evaluation_identity,
     flatten,
+    is_shortened,
     training_identity,
 )
 from medqa_finetune.config.labels import as_typed, setting_label
@@ -72,7 +73,7 @@ def row_of(run: RunDir, folder: EvaluationDir, outputs: Path) -> Row:
         evaluation=name,
         folder=run.path,
         outputs=outputs,
-        settings={**settings_of_row(seen, name), "cell.settings": _own_settings(run.path.name)},
+        settings={**settings_of_row(seen, name), "cell.settings": _own_settings(run.path.name, record)},
         results=dict(_results(seen)),
         step=0 if seen.train is None else seen.train.steps,
     )
@@ -94,12 +95,16 @@ def _cell(run: RunDir, record: Record, evaluation: Evaluation | None) -> str:
     return f"{study}{'/' if study else ''}{name} #{digest}"
 
 
-def _own_settings(run_name: str) -> str:
+def _own_settings(run_name: str, record: Record) -> str:
     """Return the settings in a run's name, which differ from the defaults, by their short names: `lr 1e-4 rank 8`.
 
-    A column of its own, since TensorBoard shows the first few that differ, by the alphabet.
+    Those of a name that was too long are the ones of the run's command. A column of its own, since TensorBoard shows
+    the first few that differ, by the alphabet.
     """
-    parts = (part.partition("=") for part in run_name.split(SEPARATOR)[1:])
+    named = run_name.split(SEPARATOR)[1:]
+    if is_shortened(run_name) and record.environment is not None:
+        named = [part.lstrip("+") for part in record.environment.command if not part.startswith(("hydra.", "-"))]
+    parts = (part.partition("=") for part in named)
     shown = [f"{setting_label(key)} {as_typed(value)}" for key, _, value in parts if "." in key or key == "precision"]
     return " ".join(shown) or UNSET
 

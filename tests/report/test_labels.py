@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from medqa_finetune.config.identity import _short
 from medqa_finetune.config.labels import value_label
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.labels import in_reading_order
@@ -44,6 +45,22 @@ def test_swept_settings_have_short_names(tmp_path: Path) -> None:
 def test_a_default_among_swept_values_is_shown(tmp_path: Path) -> None:
     usual = record("lora", config=record("lora").config | {"train": {"learning_rate": 0.0002}})
     assert set(named(tmp_path, usual, swept("0.001"))) == {"LoRA 20k lr 2e-4", "LoRA 20k lr 1e-3"}
+
+
+def test_names_too_long_for_folders_lose_no_settings(tmp_path: Path) -> None:
+    shared = "corpus.question=" + "q" * 150
+    config = record("lora").config
+
+    def cut(method: str, rate: str) -> Record:
+        whole = f"{method}_20k__{shared}__train.max_length=256__corpus.group=department__train.learning_rate={rate}"
+        train = {"learning_rate": float(rate), "max_length": 256}
+        known = config | {"train": train, "corpus": {"name": "csv", "question": "q" * 150, "group": "department"}}
+        return record(method, "20k", name=_short(whole), identity=f"{method} {rate}", config=known)
+
+    base = record("none", name=f"none__{shared}__corpus.group=department__train.max_length=256")
+    runs = [base, *(cut(method, rate) for method in ("lora", "qlora") for rate in ("0.008", "0.002"))]
+    found = named(tmp_path, *runs)
+    assert found == ["untuned base", *(f"{name} 20k lr {lr}" for name in ("LoRA", "QLoRA") for lr in ("2e-3", "8e-3"))]
 
 
 def test_values_are_shown_as_they_are_typed(tmp_path: Path) -> None:
