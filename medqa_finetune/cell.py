@@ -10,6 +10,7 @@ from typing import Any
 
 from medqa_finetune.config.checks import checked
 from medqa_finetune.config.compose import restore_config
+from medqa_finetune.config.folder_names import is_shortened
 from medqa_finetune.config.identity import (
     EVALUATE,
     RESULTS_VERSION,
@@ -20,7 +21,6 @@ from medqa_finetune.config.identity import (
     evaluation_name,
     first_identity,
     is_same_training,
-    is_shortened,
     settings_of,
     training_identity,
 )

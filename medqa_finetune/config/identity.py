@@ -7,9 +7,7 @@ settings, backend, metrics, benchmarks. The identities are separate, so that ano
 
 import copy
 import dataclasses
-import hashlib
 import json
-import re
 from collections.abc import Collection, Mapping
 from functools import cache
 from itertools import chain, combinations
@@ -18,7 +16,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from medqa_finetune.config.checks import FOLDER_NAME_BYTES
+from medqa_finetune.config.folder_names import SEPARATOR, digest_of, plain, setting_in_name, shortened
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import described, method_of
@@ -33,11 +31,6 @@ SAME_ON_CUDA = {"adamw_torch_fused": "adamw_torch"}
 # Settings that are in no identity while they have this value, so that runs from before they existed keep theirs.
 LEFT_OUT_AS = {"fp32_blocks": AUTO, "train.validation_samples": None, "corpus.group": None}
 DEFAULT_EVALUATION = "default"
-# Separates the settings in the name of a run or an evaluation.
-SEPARATOR = "__"
-
-# A shortened name ends in a digest; a character that does not fit whole (up to four bytes) is left out.
-DIGEST, CHARACTER_BYTES = re.compile(r"[0-9a-f]{8}"), 4
 
 # Where they are `auto`, a run keeps what it began with; the values change dropout's random numbers and rounding.
 LEFT_TO_CHOICE = ("train.micro_batch", "train.gradient_checkpointing")
@@ -165,7 +158,7 @@ def first_identity(settings: Mapping[str, object]) -> str:
 
 
 def _digest(settings: Mapping[str, object]) -> str:
-    return _sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False))[:16]
+    return digest_of(json.dumps(settings, sort_keys=True, ensure_ascii=False))[:16]
 
 
 def training_settings(settings: Mapping[str, object]) -> dict[str, Any]:
@@ -347,14 +340,9 @@ def _name_of(
 ) -> str:
     trained_on_data = method_of(config.method).uses_training_data
     parts = [f"{config.method.name}_{config.data.name}" if trained_on_data else config.method.name]
-    parts += [f"{kind}={_plain(label)}" for kind, label in labels.items()]
+    parts += [f"{kind}={plain(label)}" for kind, label in labels.items()]
     parts += [setting_in_name(key, value) for key, value in named.items() if value != defaults.get(key, value)]
-    return _short(SEPARATOR.join(parts))
-
-
-def setting_in_name(key: str, value: object) -> str:
-    """Return a setting as it stands in the name of a run: `train.epochs=3.0`."""
-    return f"{key}={_plain(_as_text(value))}"
+    return shortened(SEPARATOR.join(parts))
 
 
 def former_run_names(config: Config, defaults: Mapping[str, object], labels: Mapping[str, str]) -> list[str]:
@@ -403,8 +391,8 @@ def evaluation_name(
         if name == "text_sha256" or asked.get(key) == usual.get(key):
             continue
         value = text if name == "text" and text is not None else (own if written is None else written).get(name)
-        parts.append(f"{name}={_plain(_as_text(_in_order(value)))}")
-    return _short(SEPARATOR.join(parts)) or DEFAULT_EVALUATION
+        parts.append(setting_in_name(name, _in_order(value)))
+    return shortened(SEPARATOR.join(parts)) or DEFAULT_EVALUATION
 
 
 def _in_order(value: object) -> Any:
@@ -425,33 +413,3 @@ def file_label(name: str, path: str | None, sha256: str) -> str:
     stems = (part.partition(".")[0] for part in reversed(PurePath(path).parts))
     stem = next((stem for stem in stems if stem.strip("*?[]")), name)
     return f"{stem}-{sha256[:6]}"
-
-
-def _as_text(value: object) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _plain(text: str) -> str:
-    """Replace characters that file systems or shells treat specially; a digest distinguishes equal results."""
-    plain = "".join("-" if c in "/\\:*?\"<>|' $&;()[]{}`!#~" or not c.isprintable() else c for c in text)
-    # Windows drops a final dot, and `.old-` marks folders that were moved aside.
-    plain = plain.rstrip(".").replace(".old-", "-old-")
-    return plain if plain == text else f"{plain[:40]}-{_sha256(text)[:6]}"
-
-
-def _short(name: str) -> str:
-    """Cut a name to the UTF-8 bytes that file systems allow; a digest distinguishes names that become equal."""
-    encoded = name.encode("utf-8")
-    if len(encoded) <= FOLDER_NAME_BYTES:
-        return name
-    return encoded[: FOLDER_NAME_BYTES - 10].decode("utf-8", errors="ignore") + "__" + _sha256(name)[:8]
-
-
-def is_shortened(name: str) -> bool:
-    """Return whether the name of a run or an evaluation was too long, so that a digest is in place of its end."""
-    is_long = len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - CHARACTER_BYTES
-    return is_long and DIGEST.fullmatch(name.rpartition(SEPARATOR)[2]) is not None
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE, SEPARATOR, identity_settings
+from medqa_finetune.config.folder_names import SEPARATOR
+from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE, identity_settings
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.size_names import size_name
 from medqa_finetune.methods.registry import method_of

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from medqa_finetune.compat.hydra import outcome_of
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, readable, source_folders
 from medqa_finetune.config.explain import explain
-from medqa_finetune.config.identity import SEPARATOR
+from medqa_finetune.config.folder_names import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.launch.launcher import LocalLauncher, overrides_of
 from medqa_finetune.launch.planned import by_names

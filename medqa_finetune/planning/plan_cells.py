@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medqa_finetune.child_process import NoReplyError, call
-from medqa_finetune.config.identity import SEPARATOR
+from medqa_finetune.config.folder_names import SEPARATOR
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.parts import published_parts

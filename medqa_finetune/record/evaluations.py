@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from medqa_finetune.config.identity import (
-    DEFAULT_EVALUATION,
-    EVALUATE,
-    SEPARATOR,
-)
+from medqa_finetune.config.folder_names import SEPARATOR
+from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE
 from medqa_finetune.errors import DataError, MedQAError
 from medqa_finetune.record.evaluation_dir import EvaluationDir, evaluations_below
 from medqa_finetune.record.record_dir import LOCK_SECONDS

@@ -6,15 +6,9 @@ Such a run is read like any other with one evaluation, whose files do not move w
 from collections.abc import Mapping
 from typing import Any
 
+from medqa_finetune.config.folder_names import SEPARATOR
 from medqa_finetune.config.groups import values_of_profile
-from medqa_finetune.config.identity import (
-    EVALUATE,
-    SEPARATOR,
-    default_settings,
-    evaluation_identity,
-    evaluation_name,
-    file_label,
-)
+from medqa_finetune.config.identity import EVALUATE, default_settings, evaluation_identity, evaluation_name, file_label
 from medqa_finetune.record.evaluation_dir import RESULTS, EvaluationDir
 from medqa_finetune.record.run_dir import OF_AN_EVALUATION, RunDir
 from medqa_finetune.record.schema import SCHEMA_VERSION, Evaluation, Record

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medqa_finetune.config.identity import flatten, is_shortened, setting_in_name
+from medqa_finetune.config.folder_names import is_shortened, setting_in_name
+from medqa_finetune.config.identity import flatten
 from medqa_finetune.config.labels import as_typed, method_label, setting_label
 from medqa_finetune.config.size_names import size_name
 from medqa_finetune.report.runs import Run, settings_of

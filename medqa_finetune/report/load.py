@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.config.identity import SEPARATOR
+from medqa_finetune.config.folder_names import SEPARATOR
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.evaluation.score import item_scores, score_rows

@@ -6,14 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from medqa_finetune.config.folder_names import SEPARATOR, is_shortened
 from medqa_finetune.config.identity import (
     DEFAULT_EVALUATION,
     EVALUATE,
-    SEPARATOR,
     default_settings,
     evaluation_identity,
     flatten,
-    is_shortened,
     training_identity,
 )
 from medqa_finetune.config.labels import as_typed, setting_label

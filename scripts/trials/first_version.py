@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 from medqa_finetune.config import identity
+from medqa_finetune.config.folder_names import SEPARATOR, setting_in_name, shortened
 from medqa_finetune.record.checksums import stamp_of
 from medqa_finetune.record.evaluation_dir import ANSWERING, ITEM_SCORES, PREDICTIONS, RESULTS
 from medqa_finetune.record.evaluation_dir import RECORD_NAME as EVALUATION_RECORD
@@ -66,8 +67,8 @@ def first_name(record: dict[str, Any]) -> str:
     """Return the name of a run in version 1, which also lists settings of the evaluation."""
     defaults = record["evaluation_defaults"]
     asked = {key: value for key, value in record["config"]["evaluate"].items() if value != defaults.get(key, value)}
-    parts = [f"evaluate.{key}={identity._plain(identity._as_text(value))}" for key, value in asked.items()]
-    return identity._short("__".join([record["name"], *parts]))
+    parts = [setting_in_name(f"evaluate.{key}", value) for key, value in asked.items()]
+    return shortened(SEPARATOR.join([record["name"], *parts]))
 
 
 class SecondOfFirst(Second):

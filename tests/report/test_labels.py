@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.config.identity import _short
+from medqa_finetune.config.folder_names import shortened
 from medqa_finetune.config.labels import value_label
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.labels import in_reading_order
@@ -55,7 +55,7 @@ def test_names_too_long_for_folders_lose_no_settings(tmp_path: Path) -> None:
         whole = f"{method}_20k__{shared}__train.max_length=256__corpus.group=department__train.learning_rate={rate}"
         train = {"learning_rate": float(rate), "max_length": 256}
         known = config | {"train": train, "corpus": {"name": "csv", "question": "q" * 150, "group": "department"}}
-        return record(method, "20k", name=_short(whole), identity=f"{method} {rate}", config=known)
+        return record(method, "20k", name=shortened(whole), identity=f"{method} {rate}", config=known)
 
     base = record("none", name=f"none__{shared}__corpus.group=department__train.max_length=256")
     runs = [base, *(cut(method, rate) for method in ("lora", "qlora") for rate in ("0.008", "0.002"))]
