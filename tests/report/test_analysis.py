@@ -160,6 +160,16 @@ def test_what_cannot_be_read_is_noted(tmp_path: Path, bank: AnswerBank) -> None:
     assert (pair.verdict, pair.differences) == (Finding.NOT_COMPARABLE, (Difference(Fact.ANSWERED),))
 
 
+def test_seeds_that_answered_other_questions_are_noted(tmp_path: Path, bank: AnswerBank) -> None:
+    first, second = scored(tmp_path, [MadeRun("lora", 20_000, seed) for seed in (0, 1)], bank)
+    items = second.items()
+    assert items is not None
+    renamed = ItemScores(items.predictions_sha256, np.char.add(items.ids, "x"), items.values, items.counts)
+    found = analyse([first, dataclasses.replace(second, items=lambda: renamed)], SETTINGS)
+    flaw = Flaw(FlawKind.OTHER_QUESTIONS, second.name, other=first.name)
+    assert NoStatistics("lora_20k", flaw) in found.notes
+
+
 def cut(record: Record, examples: float, prompts: float | None, references: float | None) -> Record:
     trained, evaluated = record.train, record.evaluation
     assert trained is not None

@@ -12,8 +12,9 @@ from tests.report.builders import group_of, record
 
 
 def comparison(first: str, second: str) -> Comparison:
+    gain = 9.0 if "retrieval_50k" in (first, second) else 1.5
     return Comparison(
-        first, second, "rougeL", (), 1.5, Interval(1.0, 2.5), None, None, 0.01, 0.02, Finding.DIFFERENT, (), None
+        first, second, "rougeL", (), gain, Interval(1.0, 2.5), None, None, 0.01, 0.02, Finding.DIFFERENT, (), None
     )
 
 
@@ -31,6 +32,7 @@ def test_gains_over_both_baselines_have_intervals(tmp_path: Path, *, turned: boo
         ("retrieval", "LoRA"),
         ("retrieval", "QLoRA"),
     ]
+    assert {abs(each.gain or 0) for each in answer.over_retrieval} == {1.5}
     assert all(each.interval is not None for each in (*answer.over, *answer.over_retrieval))
 
 
