@@ -22,6 +22,7 @@ from medqa_finetune.data.examples import Example
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, RunError
 from medqa_finetune.log import without_foreign_warnings
+from medqa_finetune.ranks import WITHOUT, refuse_several
 from medqa_finetune.record.display import as_html, benchmark_scores, in_lines, main_scores
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
@@ -176,6 +177,7 @@ def finetune(
     from medqa_finetune.run_state.resume import check_outputs
     from medqa_finetune.runtime import settle_before_torch
 
+    refuse_several(WITHOUT)
     warn_of_untested_versions()
     settle_before_torch()
     cache = Path(outputs) / CACHE_NAME

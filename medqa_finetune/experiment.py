@@ -17,7 +17,7 @@ from medqa_finetune.methods.base import MethodWithoutModel
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model import kernels
 from medqa_finetune.objectives import task_of
-from medqa_finetune.preflight import check_packages, preflight_run
+from medqa_finetune.preflight import check_packages, check_processes, preflight_run
 from medqa_finetune.progress import begin, shown
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.schema import Record
@@ -38,6 +38,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         MedQAError: bad input (nothing is written then), or the run failed (its records say why).
     """
     config, run, evaluation = cell.config, cell.run, cell.evaluation
+    check_processes(config)
     task, method = task_of(config), method_of(config.method)
 
     # State left by earlier starts.
@@ -81,6 +82,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             from medqa_finetune.evaluation.batch_size import settle_batches
             from medqa_finetune.evaluation.benchmarks import prepare_text, run_benchmarks
             from medqa_finetune.model.answering import answering_model
+            from medqa_finetune.model.fp32_blocks import names_in_fp32
             from medqa_finetune.model.load import choose_device, load_model, set_threads
             from medqa_finetune.runtime import keep_freed_memory
             from medqa_finetune.training.auto_settings import settle, settle_validations
@@ -88,11 +90,14 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             from medqa_finetune.training.curves import write_curves
             from medqa_finetune.training.fit import Keeping, fit
             from medqa_finetune.training.fp16_probe import settle_fp32_blocks
+            from medqa_finetune.training.group import Group, start
 
         # The base model, and how its data is encoded.
         keep_freed_memory()
-        set_threads(config.threads, claim.begun_on)
-        device = choose_device(config.precision)
+        group = start(claim.lose) if training and method.trains_weights else Group()
+        group.share((config, cell.model))
+        set_threads(config.threads, claim.begun_on, group.size)
+        device = choose_device(config.precision, group.size)
         environment = describe_environment(device.name, device.precision, _packages(config), cell.command)
         template = config.model.chat_template
         loaded = load_model(cell.model, config.method, device, config.seed, chat=config.chats, template=template)
@@ -111,7 +116,8 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 begin("tokenizing", detail=f"{len(splits.train):,}")
                 sets = task.training_sets(encoder, splits, config)
                 config = settle_validations(config, sets, run)
-                keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop, claim.trackers)
+                keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop, claim.trackers, group)
+                group.share((config, names_in_fp32(loaded.model), record.identity))
                 trained = fit(loaded, sets, config, run, keeping)
                 write_curves(run.read_metrics(), config.run_name, run.curves_paths)
             claim.end_training(trained)

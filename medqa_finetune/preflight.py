@@ -26,6 +26,7 @@ from medqa_finetune.model.auto_matrix import resolve_matrix
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.model.requirements import Counts, Need, distinct_needs
+from medqa_finetune.ranks import SIZE, WITHOUT, this_place, training_processes
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.runtime import collector_paused, settle_before_torch
@@ -41,6 +42,26 @@ class Findings(NamedTuple):
 
     machine: Machine | None
     faults: list[Fault]
+
+
+def check_processes(config: Config) -> None:
+    """Refuse settings that several processes cannot train together.
+
+    Raises:
+        ConfigError: the method trains nothing, or a step has fewer examples than there are processes.
+    """
+    size, batch = training_processes(), config.train.batch_size
+    if size == 1:
+        return
+    key = SIZE if this_place().size > 1 else "hydra.launcher.gpus_per_cell"
+    if not method_of(config.method).trains_weights:
+        # The launcher's own processes are started for training alone.
+        if key == SIZE:
+            problem = f"method={config.method.name} trains nothing that processes could share"
+            raise ConfigError(Fault("no-effect", problem, key=key, got=size, hint=WITHOUT))
+    elif size > batch:
+        problem = f"must be at most train.batch_size={batch}: each process trains on a part of every step"
+        raise ConfigError(Fault("out-of-range", problem, key=key, got=size))
 
 
 def check_packages(config: Config) -> None:

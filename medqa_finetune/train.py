@@ -13,6 +13,7 @@ from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
 from medqa_finetune.languages.translate import Kind, translated
+from medqa_finetune.ranks import OF_A_CELL, refuse_several, this_place
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ groups and their choices (* is the default):
 
 def main() -> None:
     """Command-line entry point; exit codes: 0 done, 1 a run failed, 2 bad input, 130 or 143 interrupted."""
-    run_command(train)
+    run_command(train, several=True)
 
 
 def train(arguments: list[str]) -> int:
@@ -64,6 +65,10 @@ def train(arguments: list[str]) -> int:
     for pipeline in (argument for argument in line.overrides if argument.startswith("pipeline=")):
         hint = "Give it to `python -m medqa_finetune.export`, which trains first."
         raise ConfigError(Fault("unknown-key", "there is no such key", key=pipeline.partition("=")[0], hint=hint))
+    if this_place().rank > 0:
+        from medqa_finetune.follow import follow
+
+        return follow()
     if LAUNCHER_VARIABLE in os.environ:
         stop_with_parent()
     from medqa_finetune.launch.compose import compose_and_call
@@ -95,11 +100,17 @@ def _run_one(composed: "DictConfig") -> float | None:
         # What can never work is said before a corpus is fetched, or a model that is missing.
         refuse_of_a_matrix(hydra_config.overrides.hydra)
         refuse_unused_settings(readable([composed], [hydra_config.overrides.task]))
+    if hydra_config.mode == RunMode.MULTIRUN:
+        refuse_several(OF_A_CELL)
     cell = planned_cell(composed) or make_cell(composed, hydra_config)
     if is_single and (text := scaled_size(cell.config, hydra_config.overrides.task)):
         print(translated(text, Kind.SAID), file=sys.stderr)
     named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
     record = run_experiment(cell)
+    if this_place().size > 1:
+        from medqa_finetune.training.group import dismiss
+
+        dismiss()
     print(f"{cell.run.path}{named}  {translated(summarize_record(record), Kind.SAID)}", file=sys.stderr)
     return value_of_trial(record)
 

@@ -22,7 +22,7 @@ FLOORS = (
     ("__main__", "train", "evaluate", "summarize", "plan", "chat", "export", "download", "convert", "doctor", "api"),
     ("checkup",),
     ("planning",),
-    ("experiment", "launch", "chatting", "variants"),
+    ("experiment", "follow", "launch", "chatting", "variants"),
     ("objectives",),
     ("run_state", "preflight", "api_inputs"),
     ("cell",),
@@ -33,7 +33,7 @@ FLOORS = (
     ("config",),
     ("child_process",),
     ("methods",),
-    ("architecture", "compat", "progress"),
+    ("architecture", "compat", "progress", "ranks"),
     ("errors", "log", "stopping", "runtime", "versions", "memory", "precision", "cores"),
     ("languages",),
 )
@@ -42,7 +42,7 @@ FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for ro
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives", "run_state", "preflight",
                "cell", "launch", "planning", "report", "record", "config", "architecture", "errors", "log", "stopping",
-               "runtime", "versions", "memory", "cores", "progress", "child_process", "languages")  # fmt: skip
+               "runtime", "versions", "memory", "cores", "progress", "ranks", "child_process", "languages")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
 # Commands, and what they load before they have checked their input.
 QUICK_TO_LOAD = [
@@ -63,7 +63,7 @@ QUICK_TO_LOAD = [
 LINES_PER_FILE = 450
 LINES_PER_FUNCTION = 60
 # The one function in which a reader sees a whole experiment, every stage of it in order.
-LONGER = {("experiment.py", "run_experiment"): 90}
+LONGER = {("experiment.py", "run_experiment"): 96}
 POSITIONAL_ARGUMENTS = 5
 
 

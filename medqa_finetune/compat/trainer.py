@@ -8,11 +8,35 @@ In fp16 a scaler of torch skips optimizer steps whose gradients are not finite. 
 accelerate's `optimizer_step_was_skipped` is never true with a fused optimizer, which skips on the GPU.
 """
 
+import os
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from accelerate.data_loader import BatchSamplerShard
+from accelerate.state import AcceleratorState
 from transformers import Trainer
+
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+
+
+def forget_processes() -> None:
+    """Let accelerate forget that several processes trained together: what comes next is done by one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Keep the number of torch's threads, which accelerate sets for several processes on a CPU where nobody has."""
+    is_set = THREADS_VARIABLE in os.environ
+    os.environ.setdefault(THREADS_VARIABLE, str(torch.get_num_threads()))
+    try:
+        yield
+    finally:
+        if not is_set:
+            del os.environ[THREADS_VARIABLE]
 
 
 class SkippedSteps:
@@ -70,7 +94,7 @@ class AdaptedTrainer(Trainer):
 
     @abstractmethod
     def loss_of(self, model: torch.nn.Module, batch: dict[str, Any], tokens: int) -> torch.Tensor:
-        """Return the summed loss of a batch, divided by the number of answer tokens in its optimizer step."""
+        """Return the summed loss of a batch, divided by the answer tokens of its step, times the processes."""
 
     @abstractmethod
     def validate_on(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
@@ -84,6 +108,23 @@ class AdaptedTrainer(Trainer):
         """Compute the gradients of `loss_of` for a batch, and return the loss."""
         loss: torch.Tensor = super().training_step(model, batch, tokens)
         return loss
+
+    def gradients_kept(self, model: torch.nn.Module) -> AbstractContextManager[None]:
+        """Let the passes in the block add up gradients without exchanging them with other processes."""
+        passes: AbstractContextManager[None] = self.accelerator.no_sync(model)
+        return passes
+
+    def _get_dataloader(self, *arguments: Any, **options: Any) -> Any:
+        """Return a loader that yields all steps in every process: each takes its own share of a step.
+
+        accelerate's would give each process whole steps of its own.
+        """
+        loader: Any = super()._get_dataloader(*arguments, **options)
+        if isinstance(loader.batch_sampler, BatchSamplerShard):
+            loader.batch_sampler.num_processes, loader.batch_sampler.process_index = 1, 0
+            # Nor is the last step filled up with examples of the first.
+            loader.batch_sampler.even_batches = False
+        return loader
 
     def on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return a batch with its tensors moved to the model's device."""

@@ -16,6 +16,7 @@ from medqa_finetune.languages.choice import LANGUAGES, SYSTEM_VARIABLES, VARIABL
 from medqa_finetune.languages.help_page import columns, help_page
 from medqa_finetune.languages.translate import say
 from medqa_finetune.log import shown, visible
+from medqa_finetune.ranks import WITHOUT, refuse_several
 from medqa_finetune.runtime import collect_no_more
 from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 from medqa_finetune.versions import warn_of_untested_versions
@@ -90,7 +91,9 @@ def _quoted_element(found: re.Match[str]) -> str:
     return text if HYDRA_CAN_READ.fullmatch(text) else f"'{text}'"
 
 
-def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> NoReturn:
+def run_command(
+    command: Callable[[list[str]], int], arguments: Sequence[str] | None = None, *, several: bool = False
+) -> NoReturn:
     """Run a command and end the process with its exit code.
 
     Errors raised on purpose are printed as `error: …` on standard error, without a traceback; so are paths that the
@@ -101,6 +104,7 @@ def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | 
     Args:
         command: Takes the arguments, returns an exit code.
         arguments: Arguments typed after the command; those of this process if None.
+        several: Whether several processes of torchrun may run it together.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     if VERSION in typed:
@@ -108,6 +112,8 @@ def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | 
         sys.exit(EXIT_DONE)
     try:
         typed = without_language(typed)
+        if not several:
+            refuse_several(WITHOUT)
         if not wants_help(typed):
             warn_of_untested_versions()
         code = command(typed)

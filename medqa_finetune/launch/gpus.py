@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pynvml
 
 from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.ranks import STARTED_VARIABLE
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 # CUDA ignores every entry after one of these.
@@ -37,8 +38,11 @@ class Slot:
         return ",".join(gpu.label for gpu in self.gpus or ())
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables that restrict a cell to this slot's GPUs."""
-        return {} if self.gpus is None else {VARIABLE: ",".join(gpu.id for gpu in self.gpus)}
+        """Return the environment variables that restrict a cell to this slot's GPUs, each with a process to train."""
+        if self.gpus is None:
+            return {}
+        several = {STARTED_VARIABLE: str(len(self.gpus))} if len(self.gpus) > 1 else {}
+        return {VARIABLE: ",".join(gpu.id for gpu in self.gpus), **several}
 
 
 def visible_gpus() -> list[Gpu]:

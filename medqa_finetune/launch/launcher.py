@@ -29,6 +29,7 @@ from medqa_finetune.launch.scheduler import POLL_SECONDS, Job, Scheduler, job_of
 from medqa_finetune.launch.task import CellTask, value_of_trial
 from medqa_finetune.launch.trials import launch_trials
 from medqa_finetune.log import visible
+from medqa_finetune.ranks import OF_A_CELL, refuse_several
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir, evaluation_parts, find_evaluation_named
 from medqa_finetune.record.run_dir import RunDir
@@ -55,7 +56,7 @@ class LocalLauncherConfig:
     Attributes:
         max_parallel: Maximum number of cells at a time; None is one per `gpus_per_cell` GPUs, and one without GPUs.
             Cells on one CPU compete for its cores unless the program limits its threads.
-        gpus_per_cell: Number of GPUs that a cell sees; 0 runs cells on the CPU.
+        gpus_per_cell: Number of GPUs that a cell trains on, with one process each; 0 runs cells on the CPU.
         retries: How often a crashed cell is restarted; a deterministic failure is never retried.
         grace_seconds: Seconds between asking a cell to stop and killing it.
     """
@@ -150,6 +151,7 @@ class LocalLauncher(Launcher):
             problem = "proposes cells while they run, and cannot be planned"
             name = OmegaConf.select(config.hydra.runtime, "choices.hydra/sweeper")
             raise ConfigError(Fault("not-supported", problem, key="hydra/sweeper", got=name, hint=PLANNED))
+        refuse_several(OF_A_CELL)
         _check(self._settings)
         gpus = visible_gpus() if self._settings.gpus_per_cell else []
         self._slots = make_slots(gpus, self._settings.gpus_per_cell, self._settings.max_parallel)

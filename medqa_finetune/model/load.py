@@ -71,8 +71,12 @@ class LoadedModel:
     layers: LayerSizes | None = None
 
 
-def choose_device(precision: str) -> Device:
+def choose_device(precision: str, processes: int = 1) -> Device:
     """Choose device and precision; `auto` is bf16 on GPUs with hardware support, fp16 on others, fp32 on CPU.
+
+    Args:
+        precision: As set.
+        processes: Number of processes that compute together; a CPU's name has the threads of all.
 
     Raises:
         ModelError: the device does not support the precision.
@@ -82,7 +86,7 @@ def choose_device(precision: str) -> Device:
             problem, allowed = "needs a GPU, and none is visible", ("auto", "fp32", "bf16")
             raise ModelError(Fault("needs-gpu", problem, key="precision", got=precision, allowed=allowed))
         chosen = "fp32" if precision == "auto" else precision
-        return Device("cpu", f"CPU, {torch.get_num_threads()} threads", cast(Precision, chosen))
+        return Device("cpu", f"CPU, {torch.get_num_threads() * processes} threads", cast(Precision, chosen))
     # Turing (T4) emulates bf16 at a fraction of its fp16 speed, but torch counts that as supported.
     has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "bf16" and not has_bf16:
@@ -92,7 +96,7 @@ def choose_device(precision: str) -> Device:
     return Device("cuda", torch.cuda.get_device_name(), cast(Precision, chosen))
 
 
-def set_threads(threads: int | None, begun: str | None = None) -> None:
+def set_threads(threads: int | None, begun: str | None = None, processes: int = 1) -> None:
     """Set the number of CPU threads of torch.
 
     Sums are added up in another order by another number of threads, so results differ by rounding: a run goes on with
@@ -101,12 +105,15 @@ def set_threads(threads: int | None, begun: str | None = None) -> None:
     Args:
         threads: The number; None for torch's default, or less where this process may not use as many cores.
         begun: Name of the device (`Device.name`) on which an earlier start of the run computed; None for a new one.
+        processes: Number of processes that compute together and divide the threads.
     """
-    usual, usable = torch.get_num_threads(), usable_cores()
+    usable = usable_cores()
+    # torchrun gives each process one thread, where the user has set none.
+    usual = torch.get_num_threads() if processes == 1 else usable
     before = THREADS.fullmatch(begun or "")
     chosen = threads or (int(before[1]) if before else min(usual, usable))
-    torch.set_num_threads(chosen)
-    if torch.cuda.is_available():
+    torch.set_num_threads(max(1, chosen // processes))
+    if torch.cuda.is_available() or processes > 1:
         return
     if threads is None and not before and chosen < usual:
         log.info("computes with %d threads: %d of %d cores are this run's (threads=)", chosen, usable, usual)
@@ -250,7 +257,7 @@ def load_base(
             folder,
             output_loading_info=True,
             dtype=dtype,
-            device_map={"": 0 if device.type == "cuda" else "cpu"},
+            device_map={"": torch.cuda.current_device() if device.type == "cuda" else "cpu"},
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,

@@ -198,6 +198,9 @@ class TrainRecord:
             norm of these, over a sample of each weight's values; above 0. None in records of earlier versions.
         best_step: Optimizer step with the lowest validation loss, whose weights are kept.
         resumed_from: Steps of the checkpoints that training resumed from, in order of time; empty without a restart.
+        processes: Number of processes that trained together, since the last restart. Amounts, rates and times are
+            theirs together, peaks of memory those of the process that needed most.
+        devices: Names of their devices, by rank; empty for a single process.
     """
 
     samples: int
@@ -233,6 +236,8 @@ class TrainRecord:
     best_validation_loss: float | None = None
     best_step: int | None = None
     resumed_from: list[int] = field(default_factory=list)
+    processes: int = 1
+    devices: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,20 @@ from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.evaluation.reuse import reuse, set_aside_elsewhere
 from medqa_finetune.log import log_to
 from medqa_finetune.methods.registry import method_of
+from medqa_finetune.ranks import RankLostError
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.files import sweep
 from medqa_finetune.record.run_dir import RunDir, now, this_process
-from medqa_finetune.record.schema import Environment, Evaluation, EvaluationRecord, Failure, Record, TrainRecord
+from medqa_finetune.record.schema import (
+    Environment,
+    Evaluation,
+    EvaluationRecord,
+    Failure,
+    Process,
+    Record,
+    TrainRecord,
+)
 from medqa_finetune.record.version_1 import upgrade
 from medqa_finetune.run_state.resume import checked_record, own_record, weights_of
 from medqa_finetune.run_state.tracker_rows import row_of
@@ -114,6 +123,12 @@ class Claim:
     def is_done(self) -> bool:
         """Return whether training and evaluation are complete."""
         return self.cell_record().status == "done"
+
+    def lose(self, error: RankLostError) -> None:
+        """Record at once that another process of the training is gone: how this one ends changes nothing then."""
+        fault = error.fault.but(file=str(self.cell.run.path))
+        _note(self, "failed", _failure_of(error, fault))
+        self.is_in_charge = False
 
     def update_run(self, **known: Any) -> Record:
         """Add fields that are known before training to the run's record."""
@@ -284,13 +299,31 @@ def _recording_failure(cell: Cell, held: contextlib.ExitStack, training: context
     except BaseException as error:  # SystemExit too, which nothing in a run should raise
         log.debug("%s", traceback.format_exc())
         fault = explain_failure(error).but(file=str(run.path))
-        # A retry would run out of memory the same way.
-        failure = Failure(
-            type(error).__name__, fault.but(file=None).line(), final=is_out_of_memory(error), faults=[fault.as_json()]
-        )
-        _note(claim, "failed", failure)
+        _note(claim, "failed", _failure_of(error, fault))
         hint = f"{fault.hint} The traceback is in {run.log_path.name} there.".strip()
         raise RunError(fault.but(hint=hint)) from error
+
+
+def _failure_of(error: BaseException, fault: Fault) -> Failure:
+    # A retry would run out of memory the same way.
+    final = error.is_final if isinstance(error, RankLostError) else is_out_of_memory(error)
+    return Failure(type(error).__name__, fault.but(file=None).line(), final=final, faults=[fault.as_json()])
+
+
+def record_loss_of_first(run: RunDir, pid: int, error: RankLostError) -> None:
+    """Record that the process of a run is gone, from another one that trained with it; nothing if it said so itself.
+
+    Args:
+        run: The run.
+        pid: Id of the run's process, on this machine.
+        error: What is known of its end.
+    """
+    with contextlib.suppress(MedQAError, OSError), run.lock():
+        record = run.read()
+        gone = Process(pid, this_process().host)
+        if record is not None and record.status == "running" and record.process == gone:
+            fault = error.fault.but(file=str(run.path))
+            run.update(status="failed", failure=_failure_of(error, fault), finished=now())
 
 
 def _trackers_of(cell: Cell) -> Trackers:
@@ -319,6 +352,8 @@ def _note(claim: Claim, status: str, failure: Failure) -> None:
 def explain_failure(error: BaseException) -> Fault:
     """Return the fault of an unexpected error in a run, with a hint where a remedy is known."""
     text = " ".join(str(error).split())[:500]
+    if isinstance(error, RankLostError):
+        return error.fault
     if isinstance(error, SystemExit):
         return Fault("run-left", f"something in the run called sys.exit({error.code}) before it was done")
     if is_disk_full(error):

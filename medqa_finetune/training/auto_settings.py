@@ -16,9 +16,10 @@ from medqa_finetune.config.schema import Config, MethodConfig, TrainConfig
 from medqa_finetune.config.steps import Validations, total_steps, validation_steps, validations_of, with_validations
 from medqa_finetune.memory import physical_bytes, resident_bytes
 from medqa_finetune.model.auto_batch import candidates, fits, fitting_candidates, is_auto, most_demanding
-from medqa_finetune.model.estimate import Machine, optimizer_bytes_per_weight
+from medqa_finetune.model.estimate import FP32, Machine, optimizer_bytes_per_weight
 from medqa_finetune.model.load import LoadedModel
 from medqa_finetune.precision import dtype_of
+from medqa_finetune.ranks import training_processes
 from medqa_finetune.record.compared import asks_alike, choices_of, choosing, compared_runs, trained_with
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Fitted, Record, Validated
@@ -172,10 +173,13 @@ def _method_of(record: Record) -> MethodConfig:
 
 
 def usable_bytes(device: str) -> int:
-    """Return the memory available to this process in bytes: free memory plus what it already holds."""
+    """Return the memory available to this process in bytes: free memory plus what it already holds.
+
+    Without a GPU, the processes that train together divide it.
+    """
     if device == "cuda":
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
-    return min(psutil.virtual_memory().available + resident_bytes(), physical_bytes())
+    return min(psutil.virtual_memory().available + resident_bytes(), physical_bytes()) // training_processes()
 
 
 def runs(config: Config, loaded: LoadedModel) -> bool:
@@ -184,7 +188,9 @@ def runs(config: Config, loaded: LoadedModel) -> bool:
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     name = config.method.optimizer if loaded.device.type == "cuda" else config.method.optimizer_without_cuda
     try:
-        size = round(sum(weight.numel() for weight in trained) * optimizer_bytes_per_weight(name))
+        # Several processes exchange gradients through buffers of the same size.
+        width = optimizer_bytes_per_weight(name) + (FP32 if training_processes() > 1 else 0)
+        size = round(sum(weight.numel() for weight in trained) * width)
         state = torch.empty(size, dtype=torch.uint8, device=model.device)
         _pass(config, loaded)
         del state

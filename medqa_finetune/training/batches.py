@@ -1,4 +1,7 @@
-"""Divides the examples of an optimizer step into batches that fit in memory: packed, or padded by similar length."""
+"""Divides the examples of an optimizer step into batches that fit in memory: packed, or padded by similar length.
+
+Where several processes train together, each gets its share of every step first.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ class Batch(TypedDict):
 
 
 class Step(TypedDict):
-    """The batches of an optimizer step, and their total work."""
+    """The batches of an optimizer step that are this process's, and the work of the whole step."""
 
     batches: list[Batch]
     work: Work
@@ -41,23 +44,49 @@ class Collator:
         packing: Whether to concatenate examples, as many as `micro_batch * max_length` tokens allow; otherwise
             `micro_batch` of them are padded.
         pad: Id of the padding token.
+        rank: Number of this process among those that train together.
+        ranks: Number of all.
     """
 
     micro_batch: int
     max_length: int
     packing: bool
     pad: int
+    rank: int = 0
+    ranks: int = 1
 
     def __call__(self, items: Sequence[Item]) -> Step:
-        """Collate the examples of one optimizer step; see `concatenate` and `pad_right` for the batches."""
+        """Collate the examples of one optimizer step; see `concatenate` and `pad_right` for the batches.
+
+        All processes get equal numbers of batches; one with fewer gets an example without answer tokens in their place.
+        """
+        shares = [[items[example] for example in examples] for examples in self._shares(items)]
+        of_all = [self._together(share) for share in shares]
+        share, together = shares[self.rank], of_all[self.rank]
+        batches = [self._batch([share[example] for example in examples]) for examples in together]
+        missing = max(map(len, of_all)) - len(batches)
+        batches += [self._batch([_without_answer(items)]) for _ in range(missing)]
+        return {"batches": batches, "work": work_of(items)}
+
+    def _shares(self, items: Sequence[Item]) -> Sequence[Sequence[int]]:
+        if self.ranks == 1:
+            return [range(len(items))]
+        return share_out([len(item["input_ids"]) for item in items], self.ranks)
+
+    def _together(self, items: Sequence[Item]) -> list[list[int]]:
         lengths = [len(item["input_ids"]) for item in items]
         if self.packing:
-            together = pack(lengths, self.micro_batch * self.max_length)
-            batches = [concatenate([items[example] for example in examples]) for examples in together]
-        else:
-            together = group_by_length(lengths, self.micro_batch)
-            batches = [pad_right([items[example] for example in examples], self.pad) for examples in together]
-        return {"batches": batches, "work": work_of(items)}
+            return pack(lengths, self.micro_batch * self.max_length)
+        return group_by_length(lengths, self.micro_batch)
+
+    def _batch(self, items: Sequence[Item]) -> Batch:
+        return concatenate(items) if self.packing else pad_right(items, self.pad)
+
+
+def _without_answer(items: Sequence[Item]) -> Item:
+    """Return the shortest example without answer tokens: it costs little, and its loss is 0."""
+    ids = min((item["input_ids"] for item in items), key=len)
+    return {"input_ids": ids, "labels": [IGNORED] * len(ids)}
 
 
 def work_of(items: Sequence[Item]) -> Work:
@@ -119,7 +148,31 @@ def _answers(labels: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     The state at position i predicts token i + 1. The first token of an example is prompt, and never a target.
     """
     places = [place for place, label in enumerate(labels) if label != IGNORED]
-    return torch.tensor([place - 1 for place in places]), torch.tensor([labels[place] for place in places])
+    targets = [labels[place] for place in places]
+    return torch.tensor([place - 1 for place in places], dtype=torch.int64), torch.tensor(targets, dtype=torch.int64)
+
+
+def share_out(lengths: Sequence[int], shares: int) -> list[list[int]]:
+    """Divide examples into shares of about equal tokens, whose numbers of examples differ by 1 at most.
+
+    The longest first, each to the share with the fewest tokens that is not full (Graham 1969).
+
+    Args:
+        lengths: Tokens of each example.
+        shares: Number of shares, ≥ 1.
+
+    Returns:
+        The shares as indices of examples, ascending; every example is in exactly one. Shares may be empty.
+    """
+    found: list[list[int]] = [[] for _ in range(shares)]
+    tokens = [0] * shares
+    for place, example in enumerate(_longest_first(lengths)):
+        # In every round, each share gets one.
+        most = place // shares + 1
+        least = min((share for share in range(shares) if len(found[share]) < most), key=lambda share: tokens[share])
+        found[least].append(example)
+        tokens[least] += lengths[example]
+    return [sorted(examples) for examples in found]
 
 
 def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:

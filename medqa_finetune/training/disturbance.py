@@ -5,11 +5,12 @@ A training that shares its machine is slower than another one for no reason of i
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import TypedDict
 
+import psutil
 import pynvml
 import torch
 
@@ -32,8 +33,8 @@ class Disturbance:
 
     Attributes:
         wanted: Seconds times the threads that the training computes with: all of them without a GPU, one with a GPU.
-        used: CPU seconds of the training's process.
-        taken: Seconds of `wanted` for which the process had no core, because other programs used it.
+        used: CPU seconds of the training's processes.
+        taken: Seconds of `wanted` for which they had no core, because other programs used it.
         samples: Times that the GPU was looked at.
         throttled: Times of these that its clock was lowered for heat or by the power supply.
         shared: Times of these that another process computed on it.
@@ -72,7 +73,7 @@ def rates(found: Disturbance) -> Rates:
 
 @dataclass(frozen=True)
 class _Moment:
-    """Seconds since some moments in the past: by the clock, of this process, and of its cores while not idle."""
+    """Seconds since some moments in the past: by the clock, of the training, and of its cores while not idle."""
 
     clock: float
     process: float
@@ -85,16 +86,20 @@ class Watch:
     Args:
         cuda: Whether it computes on a GPU.
         earlier: What earlier processes of the training measured.
+        others: Processes that train together with this one.
     """
 
-    def __init__(self, *, cuda: bool, earlier: Disturbance | None = None) -> None:
+    def __init__(
+        self, *, cuda: bool, earlier: Disturbance | None = None, others: Sequence[psutil.Process] = ()
+    ) -> None:
         self._cuda = cuda
+        self._others = others
         self._found = earlier or Disturbance()
         self._since: _Moment | None = None
 
     def resume(self) -> None:
         """Start measuring, or continue after `pause`."""
-        self._since = _now()
+        self._since = _now(self._others)
 
     def pause(self) -> None:
         """Stop measuring."""
@@ -108,19 +113,28 @@ class Watch:
 
     def read(self) -> Disturbance:
         """Return what was measured so far."""
-        return self._found if self._since is None else self._found + self._between(self._since, _now())
+        return self._found if self._since is None else self._found + self._between(self._since, _now(self._others))
 
     def _between(self, start: _Moment, end: _Moment) -> Disturbance:
         seconds, used = end.clock - start.clock, end.process - start.process
-        threads, cores = 1 if self._cuda else torch.get_num_threads(), len(own_cores())
+        threads = (1 if self._cuda else torch.get_num_threads()) * (1 + len(self._others))
+        cores = len(own_cores())
         others = max(end.cores - start.cores - used, 0.0)
         # Others disturb only where they and the training want more than all cores.
         wanted = seconds * min(threads, cores)
         return Disturbance(wanted, used, min(max(others + wanted - seconds * cores, 0.0), wanted))
 
 
-def _now() -> _Moment:
-    return _Moment(time.perf_counter(), time.process_time(), seconds_of_cores())
+def _now(others: Sequence[psutil.Process]) -> _Moment:
+    used = time.process_time() + sum(map(_cpu_seconds, others))
+    return _Moment(time.perf_counter(), used, seconds_of_cores())
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 @dataclass(frozen=True)

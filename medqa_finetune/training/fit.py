@@ -1,17 +1,22 @@
-"""Trains a model with transformers' Trainer through its public hooks, and restores the best weights at the end."""
+"""Trains a model with transformers' Trainer through its public hooks, and restores the best weights at the end.
+
+Of several processes that train together, rank 0 calls `fit`, and every other one `fit_along`.
+"""
 
 import logging
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from pydantic import TypeAdapter
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from medqa_finetune.compat.peft import bare, has_adapter
+from medqa_finetune.compat.trainer import threads_kept
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config, TrainConfig
@@ -33,6 +38,7 @@ from medqa_finetune.training.batches import Collator
 from medqa_finetune.training.change import read_sample, relative_change, sample_of
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.computing import computing, wants_fused
+from medqa_finetune.training.group import Group
 from medqa_finetune.training.meters import Meter, costs
 from medqa_finetune.training.tracker_callbacks import guarded
 from medqa_finetune.training.trainer import MeteredTrainer, Milestones, Plan, Progress
@@ -44,11 +50,19 @@ PROGRESS_TYPE = TypeAdapter(Progress)
 
 @dataclass(frozen=True)
 class Keeping:
-    """What accompanies a training: where checkpoints go, the request to stop, and the trackers; None for none."""
+    """What accompanies a training.
+
+    Attributes:
+        checkpoints: Where they go.
+        stop: The request to stop.
+        trackers: None for none.
+        group: The processes that train together.
+    """
 
     checkpoints: Checkpoints
     stop: StopRequest
     trackers: Trackers | None = None
+    group: Group = field(default_factory=Group)
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,21 @@ class TrainingSets:
 
     train: EncodedSet
     validation: EncodedSet
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a training begins or goes on, as rank 0 finds it.
+
+    Attributes:
+        config: The settings, with everything resolved.
+        resumed: Step of the checkpoint to resume from; None for a new training.
+        progress: The progress there.
+    """
+
+    config: Config
+    resumed: int | None
+    progress: Progress
 
 
 def fit(
@@ -68,56 +97,97 @@ def fit(
 ) -> TrainRecord:
     """Train the model in place, resuming from the newest undamaged checkpoint if there is one.
 
-    Afterwards the model has the weights of the lowest validation loss; they are saved in `run.adapter_path`.
+    Afterwards the model has the weights of the lowest validation loss; they are saved in `run.adapter_path`, and the
+    group has parted.
 
     Raises:
         Interrupted: a signal asked to stop; a checkpoint has been written.
+        RankLostError: another process of the training failed or is gone.
         RunError: the training or validation loss became NaN or infinite, steps without finite gradients did not end, or
             no weight was changed.
     """
-    checkpoints, method = keeping.checkpoints, model_method(config.method)
+    checkpoints, method, group = keeping.checkpoints, model_method(config.method), keeping.group
+    processes, devices = group.size, group.devices
     found = validations_of(config.train, len(sets.train), len(sets.validation))
     config = replace(config, train=with_validations(config.train, found))
-    steps = total_steps(len(sets.train), config.train)
     resumed, progress = _resumption(run, checkpoints)
     _prepare_folder(run, checkpoints, resumed)
     progress = _with_fusion(progress, config, loaded.device, resumed)
-    method.begin(loaded.model, config.seed, None if resumed is None else checkpoints.path(resumed))
-    start = sample_of(loaded.model) if resumed is None else read_sample(checkpoints.path(resumed))
-    meter = Meter(loaded.device.type, progress.meter)
-    train = config.train
-    collator = Collator(train.micro_batch, train.max_length, train.packing, int(loaded.tokenizer.pad_token_id))
-    arguments = training_arguments(config, checkpoints, steps, loaded.device)
-    _warn_of_warmup(train, steps)
-    trainer = MeteredTrainer(
-        model=loaded.model,
-        args=arguments,
-        optimizers=(method.optimizer(loaded.model, arguments), None),
-        train_dataset=sets.train,
-        eval_dataset=sets.validation.prefix(found.samples),
-        data_collator=collator,
-        meter=meter,
-        run=run,
-        checkpoints=checkpoints,
-        progress=progress,
-        start=start,
-    )
-    trainer.remove_callback(PrinterCallback)
-    begin("training", steps, at=resumed)
-    # Trainer would take one more step if resumed after the last.
-    if resumed != steps:
-        callbacks = guarded(keeping.trackers, resumed)
-        _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed, callbacks)
+    if resumed is not None and progress.processes != processes:
+        log.info("resumes with %d processes what %d have trained so far", processes, progress.processes)
+    with group.noticing_losses():
+        trainer = _train_together(loaded, sets, run, keeping, group.share(Beginning(config, resumed, progress)))
+        group.leave()
     begin("saving")
     checkpoints.sweep()
     if not trainer.best_step:
         raise _nothing_trained(trainer)
     method.restore(loaded.model, checkpoints.path(trainer.best_step))
-    change = None if start is None else relative_change(start, sample_of(loaded.model))
+    change = None if trainer.start is None else relative_change(trainer.start, sample_of(loaded.model))
     if change == 0:
         raise _nothing_trained(trainer)
     _write_adapter(loaded, method, run)
-    return replace(_train_record(trainer, loaded, sets.train, config), weight_change=change)
+    record = _train_record(trainer, loaded, sets.train, config, processes)
+    return replace(record, weight_change=change, processes=processes, devices=devices)
+
+
+def fit_along(loaded: LoadedModel, sets: TrainingSets, run: RunDir, keeping: Keeping) -> None:
+    """Train with rank 0, in another process; nothing is written but its random state in checkpoints.
+
+    Raises:
+        Interrupted: a signal asked to stop; rank 0 has written a checkpoint.
+        RankLostError: another process of the training failed or is gone.
+    """
+    with keeping.group.noticing_losses():
+        # Beginnings are rank 0's alone; nothing else is shared before.
+        begun: Any = keeping.group.share(None)
+        _train_together(loaded, sets, run, keeping, begun)
+        keeping.group.leave()
+
+
+def _train_together(
+    loaded: LoadedModel, sets: TrainingSets, run: RunDir, keeping: Keeping, begun: Beginning
+) -> MeteredTrainer:
+    """Train, and return the trainer at the end of the last step."""
+    config, train, resumed, group = begun.config, begun.config.train, begun.resumed, keeping.group
+    checkpoints, method = keeping.checkpoints, model_method(config.method)
+    steps = total_steps(len(sets.train), train)
+    method.begin(loaded.model, config.seed, None if resumed is None else checkpoints.path(resumed))
+    start = sample_of(loaded.model) if resumed is None else read_sample(checkpoints.path(resumed))
+    meter = Meter(loaded.device.type, begun.progress.meter, group)
+    pad = int(loaded.tokenizer.pad_token_id)
+    collator = Collator(train.micro_batch, train.max_length, train.packing, pad, group.rank, group.size)
+    with threads_kept():
+        arguments = training_arguments(config, checkpoints, steps, loaded.device)
+    # Of a mixture of experts, a pass may leave some without a token.
+    arguments.ddp_find_unused_parameters = loaded.size is not None and bool(loaded.size.experts)
+    if group.is_first:
+        _warn_of_warmup(train, steps)
+    samples = validations_of(train, len(sets.train), len(sets.validation)).samples
+    trainer = MeteredTrainer(
+        model=loaded.model,
+        args=arguments,
+        optimizers=(method.optimizer(loaded.model, arguments), None),
+        train_dataset=sets.train,
+        eval_dataset=sets.validation.prefix(samples),
+        data_collator=collator,
+        meter=meter,
+        run=run,
+        checkpoints=checkpoints,
+        progress=begun.progress,
+        group=group,
+        start=start,
+    )
+    trainer.remove_callback(PrinterCallback)
+    begin("training", steps, at=resumed)
+    if group.size > 1:
+        # Each process draws dropout of its own; those of a checkpoint go on with its states.
+        torch.manual_seed(config.seed + group.rank)
+    # Trainer would take one more step if resumed after the last.
+    if resumed != steps:
+        callbacks = guarded(keeping.trackers, resumed)
+        _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop, group), resumed, callbacks)
+    return trainer
 
 
 def _nothing_trained(trainer: MeteredTrainer) -> RunError:
@@ -137,8 +207,10 @@ def _train(
     with (
         computing(trainer.model, config, half, fused=trainer.fused_adapters) as fused,
         plan.stop.deferred(),
+        trainer.group.noticing_losses(),
     ):
-        _tell_of_fusion(trainer, config, fused)
+        if trainer.group.is_first:
+            _tell_of_fusion(trainer, config, fused)
         for callback in (*callbacks, Milestones(plan, trainer.meter, trainer.publish)):
             trainer.add_callback(callback)
         checkpoint = None if resumed is None else str(trainer.checkpoints.path(resumed))
@@ -270,6 +342,7 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
         # The host goes on while a batch is copied, which only pinned memory allows.
         dataloader_pin_memory=cuda,
         accelerator_config={"non_blocking": cuda},
+        ddp_broadcast_buffers=False,  # they are the model's own, equal everywhere
         bf16=cuda and device.precision == "bf16",
         fp16=device.precision == "fp16",
     )
@@ -277,10 +350,12 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
     return arguments
 
 
-def _train_record(trainer: MeteredTrainer, loaded: LoadedModel, examples: EncodedSet, config: Config) -> TrainRecord:
+def _train_record(
+    trainer: MeteredTrainer, loaded: LoadedModel, examples: EncodedSet, config: Config, processes: int
+) -> TrainRecord:
     rows = trainer.run.read_metrics()
     record = trainer.run.read()
-    measured = costs(trainer.meter, loaded, config.method)
+    measured = costs(trainer.meter, loaded, config.method, processes)
     return TrainRecord(
         **measured,
         steps=rows[-1]["step"],

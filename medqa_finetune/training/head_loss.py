@@ -48,7 +48,7 @@ class HeadLoss(torch.autograd.Function):
         weight = head.weight.to(dtype)
         bias = None if head.bias is None else head.bias.to(dtype)
         gradient = torch.empty_like(states)
-        losses = []
+        losses = [torch.zeros((), device=states.device)] if not len(targets) else []
         for begin in range(0, len(targets), rows):
             part, ids = states[begin : begin + rows].to(dtype), targets[begin : begin + rows, None]
             values = functional.log_softmax(functional.linear(part, weight, bias).float(), dim=-1)

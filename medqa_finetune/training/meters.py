@@ -14,6 +14,7 @@ from medqa_finetune.model.load import LoadedModel
 from medqa_finetune.model.rates import find_rates
 from medqa_finetune.training import disturbance
 from medqa_finetune.training.disturbance import Disturbance, Watch
+from medqa_finetune.training.group import Group
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,16 @@ class Meter:
     Args:
         device: Type of the device, as torch names it: `cuda` or `cpu`.
         earlier: State of the meter before the run was stopped; this meter continues it.
+        group: The processes that train together; None for this one alone.
     """
 
-    def __init__(self, device: str, earlier: MeterState | None = None) -> None:
+    def __init__(self, device: str, earlier: MeterState | None = None, group: Group | None = None) -> None:
         self._cuda = device == "cuda"
         self._earlier = earlier or MeterState(Reading(), Reading(), (None, None, 0))
-        self._watch = Watch(cuda=self._cuda, earlier=self._earlier.disturbance)
+        others = group.others() if group is not None else []
+        self._watch = Watch(cuda=self._cuda, earlier=self._earlier.disturbance, others=others)
+        # Peaks of the processes that train with this one, as in `MeterState.peaks`.
+        self._of_others: tuple[int, int, int] = (0, 0, 0)
         self._seconds = 0.0
         self._running_since: float | None = None
         self._work = Work()
@@ -141,6 +146,13 @@ class Meter:
         peaks = (self.peak_vram_bytes(), self.peak_vram_reserved_bytes(), self.peak_rss_bytes())
         return MeterState(self.read(), self.metered(), peaks, self._watch.read())
 
+    def join_peaks(self, group: Group) -> None:
+        """Take over the largest peaks of all processes that train together; all of them call it."""
+        if group.size > 1:
+            vram, reserved, resident = self.peak_vram_bytes(), self.peak_vram_reserved_bytes(), self.peak_rss_bytes()
+            first, second, third = group.largest(vram or 0, reserved or 0, resident)
+            self._of_others = (first, second, third)
+
     def peak_vram_bytes(self) -> int | None:
         """Return the peak of GPU memory allocated by tensors, in bytes; None without CUDA."""
         return self._peak(0, torch.cuda.max_memory_allocated)
@@ -150,12 +162,12 @@ class Meter:
         return self._peak(1, torch.cuda.max_memory_reserved)
 
     def peak_rss_bytes(self) -> int:
-        """Return the peak resident memory of a process of this run, in bytes."""
-        return max(peak_resident_bytes(), self._earlier.peaks[2])
+        """Return the peak resident memory of one process of this run, in bytes."""
+        return max(peak_resident_bytes(), self._earlier.peaks[2], self._of_others[2])
 
     def _peak(self, place: int, here: Callable[[], int]) -> int | None:
         before = self._earlier.peaks[place]
-        return max(here(), before or 0) if self._cuda else before
+        return max(here(), before or 0, self._of_others[place]) if self._cuda else before
 
     def gauges(self) -> dict[str, float]:
         """Return the current GPU memory, allocated and reserved (0 without CUDA), and peak resident memory, in GiB.
@@ -193,8 +205,8 @@ class Costs(disturbance.Rates):
     peak_rss_bytes: int
 
 
-def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> Costs:
-    """Return the measured fields of a training record, after the last step.
+def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig, devices: int = 1) -> Costs:
+    """Return the measured fields of a training record, after the last step; rates are those of all devices together.
 
     Model FLOPs utilization is the model's FLOPs per second over the measured rate of matrix products of the device
     (Chowdhery et al. 2022, arXiv:2204.02311, appendix B); recomputation to save memory does not count. It is usually in
@@ -206,9 +218,10 @@ def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> Costs:
     cost = None if loaded.size is None else model_method(method).training_flops(loaded.size)
     # After the peaks, since the measurement allocates memory.
     rates = find_rates(loaded.device.type, loaded.device.name, loaded.device.precision)
+    measured = rates.measured * devices
     share = None
     if cost is not None and samples_per_second is not None:
-        share = metered.work.flops(cost) / metered.seconds / rates.measured
+        share = metered.work.flops(cost) / metered.seconds / measured
     return {
         "samples": reading.work.samples,
         "tokens": reading.work.tokens,
@@ -218,8 +231,8 @@ def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> Costs:
         "tokens_per_second": tokens_per_second,
         "flops": None if cost is None else float(reading.work.flops(cost)),
         "model_flops_utilization": share,
-        "matrix_flops_per_second": rates.measured,
-        "datasheet_flops_per_second": rates.datasheet,
+        "matrix_flops_per_second": measured,
+        "datasheet_flops_per_second": None if rates.datasheet is None else rates.datasheet * devices,
         "peak_vram_bytes": peaks[0],
         "peak_vram_reserved_bytes": peaks[1],
         "peak_rss_bytes": peaks[2],

@@ -20,6 +20,7 @@ from medqa_finetune.stopping import StopRequest
 from medqa_finetune.training.batches import Batch
 from medqa_finetune.training.change import Sample, write_sample
 from medqa_finetune.training.checkpoints import Checkpoints
+from medqa_finetune.training.group import Group
 from medqa_finetune.training.loss import AnswerLoss
 from medqa_finetune.training.meters import Meter, MeterState, Reading, Work
 from medqa_finetune.training.schedule import keep_to_steps, schedule_of
@@ -52,6 +53,7 @@ class Progress:
         fused_adapters: Whether adapters are fused. Checkpoints of earlier versions lack it, and theirs were not.
         skipped_steps: Steps that trained nothing, because their gradients were not finite in fp16.
         skipped_in_a_row: Those of them since the last step that trained.
+        processes: Number of processes that trained together.
     """
 
     best_loss: float | None = None
@@ -63,6 +65,7 @@ class Progress:
     fused_adapters: bool = False
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
+    processes: int = 1
 
 
 class MeteredTrainer(AdaptedTrainer):
@@ -75,6 +78,7 @@ class MeteredTrainer(AdaptedTrainer):
         run: RunDir,
         checkpoints: Checkpoints,
         progress: Progress,
+        group: Group,
         start: Sample | None = None,
         **options: Any,
     ) -> None:
@@ -82,6 +86,7 @@ class MeteredTrainer(AdaptedTrainer):
         self.meter = meter
         self.run = run
         self.checkpoints = checkpoints
+        self.group = group
         self.start = start
         self.best_loss = math.inf if progress.best_loss is None else progress.best_loss
         self.best_step = progress.best_step
@@ -109,14 +114,22 @@ class MeteredTrainer(AdaptedTrainer):
         return self.lr_scheduler
 
     def take_step(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
-        """Train on one optimizer step, batch after batch, and return its mean loss in nats per answer token."""
+        """Train on one optimizer step, batch after batch, and return its mean loss in nats per answer token.
+
+        Of several processes, each trains on its share of the step; the mean over them is the step's.
+        """
         work: Work = item["work"]
-        losses = [self.backward(model, batch, work.answer_tokens) for batch in item["batches"]]
+        tokens = work.answer_tokens
+        *batches, last = item["batches"]
+        with self.gradients_kept(model):
+            losses = [self.backward(model, batch, tokens) for batch in batches]
+        losses.append(self.backward(model, last, tokens))
         loss = torch.stack(losses).sum()
         self.meter.count(work)
         self._loss_sum += loss
         # On a GPU, reading every loss would make the host wait for each step.
-        advance(self.state.global_step + 1, loss=loss.item() if loss.device.type == "cpu" else None)
+        is_whole = loss.device.type == "cpu" and self.group.size == 1
+        advance(self.state.global_step + 1, loss=loss.item() if is_whole else None)
         return loss
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
@@ -132,17 +145,20 @@ class MeteredTrainer(AdaptedTrainer):
         return metrics
 
     def loss_of(self, model: torch.nn.Module, batch: dict[str, Any], tokens: int) -> torch.Tensor:
-        """Return the summed loss of a batch divided by the answer tokens of its whole optimizer step."""
+        """Return the summed loss of a batch divided by the answer tokens of its whole optimizer step.
+
+        Times the number of processes, over which losses and gradients are averaged.
+        """
         with self.accelerator.autocast():
             summed: torch.Tensor = self._answer_loss(model, cast("Batch", batch))
-        return summed / tokens
+        return summed * self.group.size / tokens
 
     def validate_on(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
         """Add one item of the validation loader to the sums of `validated_loss`; return its mean loss."""
         with torch.no_grad(), self.accelerator.autocast():
             losses = [self._answer_loss(model, cast("Batch", self.on_device(batch))) for batch in item["batches"]]
         work: Work = item["work"]
-        loss, tokens = torch.stack(losses).sum(), work.answer_tokens
+        loss, tokens = torch.stack(losses).sum() * self.group.size, work.answer_tokens
         self._validated += torch.stack([loss.double(), torch.full_like(loss, tokens).double()])
         self._validated_samples += work.samples
         advance(self._validated_samples)
@@ -150,7 +166,7 @@ class MeteredTrainer(AdaptedTrainer):
 
     def validated_loss(self) -> float:
         """Return the mean loss over all answer tokens since the last call, independent of `train.micro_batch`."""
-        summed, tokens = self.accelerator.gather(self._validated).reshape(-1, 2).sum(dim=0).tolist()
+        summed, tokens = self.group.mean(self._validated).tolist()
         self._validated.zero_()
         self._validated_samples = 0
         return float(summed / tokens)
@@ -164,7 +180,7 @@ class MeteredTrainer(AdaptedTrainer):
         logs = {name: value for name, value in logs.items() if name not in FOREIGN_FIGURES}
         if "loss" in logs:
             # Trainer's own mean omits the steps between the last point and the checkpoint that training resumed from.
-            logs["loss"] = self._loss_sum.item() / (self.state.global_step - self._logged_at)
+            logs["loss"] = self.group.mean(self._loss_sum).item() / (self.state.global_step - self._logged_at)
             advance(self.state.global_step, loss=logs["loss"])
             self._logged_at = self.state.global_step
             self._loss_sum.zero_()
@@ -178,6 +194,8 @@ class MeteredTrainer(AdaptedTrainer):
             if name in logs and not math.isfinite(logs[name]):
                 self._stop(name, "validation loss" if name == "eval_loss" else "training loss", logs[name])
         super().log(logs, start_time)
+        if not self.group.is_first:
+            return
         # The gradient norm may be infinite in fp16, where the scaler then skips the step; JSON has no infinity.
         finite = {name: value if math.isfinite(value) else None for name, value in logs.items()}
         self.run.log_metrics({"step": self.state.global_step, "steps": self.state.max_steps, **finite})
@@ -193,17 +211,24 @@ class MeteredTrainer(AdaptedTrainer):
             RunError: a loss or a weight in it is not finite, or skipped steps do not end; nothing is published.
         """
         self._check_skips()
-        loss_sum = self._loss_sum.item()
+        loss_sum = self.group.mean(self._loss_sum).item()
         if not math.isfinite(loss_sum):
             self._stop("loss", "training loss", loss_sum)
         for parameter in self.accelerator.unwrap_model(self.model).parameters():
             if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
                 self._stop("weights", "weights", math.nan)
+        # From here on, every process has written its random state.
+        self.meter.join_peaks(self.group)
+        if self.group.is_first:
+            self._publish(step, loss_sum)
+        self.group.share(None)  # nobody trains on before it is there
+
+    def _publish(self, step: int, loss_sum: float) -> None:
         best_loss = None if math.isinf(self.best_loss) else self.best_loss
         points = len(self.run.read_metrics())
         curve = (best_loss, self.best_step, loss_sum, self._logged_at, points)
         skipped = (0, 0) if self.skips is None else self.skips.read()
-        progress = Progress(*curve, self.meter.state(), self.fused_adapters, *skipped)
+        progress = Progress(*curve, self.meter.state(), self.fused_adapters, *skipped, self.group.size)
         if self.start is not None:
             write_sample(self.start, self.checkpoints.written(step))
         self.checkpoints.publish(step, self.best_step, asdict(progress))
@@ -253,11 +278,13 @@ class Plan:
         validate_after: Steps after which to validate; a checkpoint follows each validation.
         train: Contains the warm-up steps of the meter and the interval of checkpoints.
         stop: The request to stop; training stops at the end of a step, with a checkpoint.
+        group: The processes that train together, which agree on both.
     """
 
     validate_after: frozenset[int]
     train: TrainConfig
     stop: StopRequest
+    group: Group
 
 
 class Milestones(TrainerCallback):
@@ -296,9 +323,12 @@ class Milestones(TrainerCallback):
             control.should_evaluate = control.should_save = True
         if state.global_step >= state.max_steps:
             control.should_log = True
-        if self._is_checkpoint_due(state.global_step):
+        # Clocks differ between processes, and a signal may reach one of them alone.
+        is_due, stop = self._plan.group.largest(self._is_checkpoint_due(state.global_step), self._plan.stop.number or 0)
+        if is_due:
             control.should_save = True
-        if self._plan.stop.number is not None:
+        if stop:
+            self._plan.stop.number = self._plan.stop.number or stop
             control.should_save = control.should_training_stop = True
         if control.should_save:
             self._meter.pause()

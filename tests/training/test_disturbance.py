@@ -20,7 +20,9 @@ class Machine:
     def __init__(self, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = self.process = self.busy = 0.0
         monkeypatch.setattr(disturbance, "own_cores", lambda: list(range(cores)))
-        monkeypatch.setattr(disturbance, "_now", lambda: disturbance._Moment(self.clock, self.process, self.busy))
+        monkeypatch.setattr(
+            disturbance, "_now", lambda others: disturbance._Moment(self.clock, self.process, self.busy)
+        )
 
     def work(self, seconds: float, own: float, others: float) -> None:
         """Let seconds pass, in which the process and other programs use so many cores."""

@@ -158,6 +158,10 @@ TEXTS = {
         "{path} 已完成，但{damage}；请用 overwrite=true 重新训练，旧的会移开保留"
     ),
     "{trained} of {all} weights are trained ({share} %)": "训练 {all} 个权重中的 {trained} 个（{share} %）",
+    "{count} processes train together: {devices}": "{count} 个进程一起训练：{devices}",
+    "resumes with {count} processes what {before} have trained so far": (
+        "此前由 {before} 个进程训练，现由 {count} 个进程继续"
+    ),
     "{fused} of {all} adapters are fused (train.fused_adapters)": (
         "{all} 个适配器中有 {fused} 个融合计算（train.fused_adapters）"
     ),

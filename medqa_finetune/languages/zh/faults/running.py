@@ -38,6 +38,35 @@ TEXTS = {
         "请试更小的 train.micro_batch（有效批大小不变）、method=qlora 或更短的 train.max_length；评测时请试更小的 "
         "evaluate.batch_tokens。"
     ),
+    # Several processes that train together
+    "is not set, though RANK and WORLD_SIZE are": "没有设置，而 RANK 和 WORLD_SIZE 已设置",
+    "torchrun sets it.": "torchrun 会设置它。",
+    "the processes of one training must be on one machine, which has {count} of them": (
+        "一次训练的所有进程必须在同一台机器上，而这台机器上有 {count} 个"
+    ),
+    "Give torchrun --nnodes=1 and --nproc_per_node=N, or one cell to each machine.": (
+        "请给 torchrun 加上 --nnodes=1 和 --nproc_per_node=N，或让每台机器各运行一格。"
+    ),
+    "torchrun starts the training of a single cell (medqa_finetune.train without -m), and nothing else": (
+        "torchrun 只用来启动单个格子的训练（medqa_finetune.train，不带 -m）"
+    ),
+    "Start it without torchrun.": "请不用 torchrun 启动。",
+    "hydra.launcher.gpus_per_cell=N starts N processes for each cell of a matrix.": (
+        "hydra.launcher.gpus_per_cell=N 会为矩阵的每一格启动 N 个进程。"
+    ),
+    "{method} trains nothing that processes could share": "{method} 不训练任何东西，没有可由多个进程分担的工作",
+    "must be at most {batch}: each process trains on a part of every step": (
+        "最多为 {batch}：每个进程训练每一步的一部分"
+    ),
+    "each process needs a GPU of its own, and {count} are visible": "每个进程需要一块自己的 GPU，而可见的有 {count} 块",
+    "Give torchrun a smaller --nproc_per_node, or show more with CUDA_VISIBLE_DEVICES.": (
+        "请给 torchrun 更小的 --nproc_per_node，或用 CUDA_VISIBLE_DEVICES 让更多 GPU 可见。"
+    ),
+    "process {number} of {size} failed: {problem}": "第 {number} 个进程（共 {size} 个）失败：{problem}",
+    "process {number} of {size} (pid {pid}) ended without a reason, often killed by the system, out of memory": (
+        "第 {number} 个进程（共 {size} 个，pid {pid}）无故结束，常见原因是内存不足而被系统终止"
+    ),
+    "The same command resumes from the last checkpoint.": "同一命令会从最后一个检查点继续。",
     # Folders of runs
     "exists already, so nothing was written": "已存在，因此没有写入",
     "exists already": "已存在",

@@ -1,0 +1,323 @@
+"""Several processes train one cell: the same curves as one, stopped together, resumed by another number of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from medqa_finetune.config.schema import Config, MethodConfig, TrainConfig
+from medqa_finetune.data.examples import IGNORED
+from medqa_finetune.data.token_sets import Item
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.preflight import check_processes
+from medqa_finetune.ranks import (
+    LOCAL_RANK,
+    RANK,
+    SIZE,
+    VARIABLES,
+    Place,
+    refuse_several,
+    this_place,
+)
+from medqa_finetune.record.read import read_record
+from medqa_finetune.record.schema import Record, TrainRecord
+from medqa_finetune.training.batches import Collator, share_out
+from scripts.command_line import environment
+from tests.commands import TINY
+
+TOLERANCE = 1e-4
+LENGTHS = (3, 30, 7, 7, 12, 25, 3, 9)
+
+
+def item(length: int) -> Item:
+    ids = list(range(100 * length, 100 * length + length))
+    return {"input_ids": ids, "labels": [IGNORED, *ids[1:]]}
+
+
+def place_of(rank: int, size: int, **others: str) -> dict[str, str]:
+    values = (rank, size, rank, size, "localhost", 1)
+    return {**dict(zip(VARIABLES, map(str, values), strict=True)), **others}
+
+
+# ---------------------------------------------------------------------------- shares of a step
+
+
+@pytest.mark.parametrize("shares", [1, 2, 3, 8, 11])
+def test_shares_are_of_about_equal_tokens(shares: int) -> None:
+    found = share_out(LENGTHS, shares)
+    assert sorted(chain.from_iterable(found)) == list(range(len(LENGTHS)))
+    counts = [len(share) for share in found]
+    assert max(counts) - min(counts) <= 1
+    tokens = [sum(LENGTHS[example] for example in share) for share in found]
+    assert max(tokens) - min(tokens) <= max(LENGTHS)
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_processes_take_every_example_once_in_equal_numbers_of_passes(ranks: int, packing: bool) -> None:
+    items = [item(length) for length in LENGTHS[:4]]
+    steps = [Collator(2, 30, packing, 0, rank, ranks)(items) for rank in range(ranks)]
+    assert len({len(step["batches"]) for step in steps}) == 1
+    assert {step["work"] for step in steps} == {Collator(2, 30, packing, 0)(items)["work"]}
+    targets = [target for step in steps for batch in step["batches"] for target in batch["targets"].tolist()]
+    assert sorted(targets) == sorted(label for each in items for label in each["labels"] if label != IGNORED)
+
+
+# ---------------------------------------------------------------------------- what is refused
+
+
+def test_variables_say_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert this_place() == Place(0, 1)
+    for name, value in place_of(1, 2).items():
+        monkeypatch.setenv(name, value)
+    assert this_place() == Place(1, 2)
+    monkeypatch.delenv(LOCAL_RANK)
+    with pytest.raises(ConfigError) as missing:
+        this_place()
+    assert [(fault.code, fault.key) for fault in missing.value.faults] == [("missing", LOCAL_RANK)]
+
+
+def test_processes_of_several_machines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in place_of(0, 4, LOCAL_WORLD_SIZE="2").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as refused:
+        this_place()
+    assert [(fault.code, fault.key, fault.got) for fault in refused.value.faults] == [("not-supported", SIZE, 4)]
+
+
+@pytest.mark.parametrize(
+    ("method", "batch", "code"),
+    [
+        (MethodConfig(name="none", trains="nothing"), 8, "no-effect"),
+        (MethodConfig(name="lora"), 1, "out-of-range"),
+        (MethodConfig(name="lora"), 2, None),
+    ],
+)
+def test_what_processes_cannot_share_is_refused(
+    method: MethodConfig, batch: int, code: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(method=method, train=TrainConfig(batch_size=batch))
+    check_processes(config)
+    for name, value in place_of(0, 2).items():
+        monkeypatch.setenv(name, value)
+    if code is None:
+        check_processes(config)
+        return
+    with pytest.raises(ConfigError) as refused:
+        check_processes(config)
+    assert [(fault.code, fault.key, fault.got) for fault in refused.value.faults] == [(code, SIZE, 2)]
+
+
+def test_the_first_process_alone_says_that_a_command_takes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_several("")
+    for rank, error in ((0, ConfigError), (1, SystemExit)):
+        for name, value in place_of(rank, 2).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(error):
+            refuse_several("")
+
+
+# ---------------------------------------------------------------------------- two processes against one
+
+
+def command(processes: int, folder: Path, *arguments: str) -> list[str]:
+    typed = ["-m", "medqa_finetune.train", *TINY, "train.logging_steps=1", f"outputs={folder}", *arguments]
+    if processes == 1:
+        return [sys.executable, *typed]
+    # `--standalone` finds a free port.
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *typed]
+
+
+def run(processes: int, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(processes, folder, *arguments), cwd=folder.parent, env=environment(folder.parent),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def record_in(outputs: Path) -> Record:
+    (path,) = outputs.glob("demo/*/record.json")
+    return read_record(path)
+
+
+def training_in(outputs: Path) -> TrainRecord:
+    found = record_in(outputs).train
+    assert found is not None
+    return found
+
+
+def lines_in(outputs: Path, pattern: str) -> list[dict[str, Any]]:
+    (path,) = outputs.glob(pattern)
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def assert_equal_curves(one: Path, other: Path) -> None:
+    first, second = (lines_in(outputs, "demo/*/metrics.jsonl") for outputs in (one, other))
+    for name in ("step", "loss", "eval_loss"):
+        found = [[row[name] for row in rows if name in row] for rows in (first, second)]
+        assert found[0] == pytest.approx(found[1], abs=TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "layout"), [("lora", "packed"), ("qlora", "packed"), ("full", "packed"), ("lora", "padded")]
+)
+def test_two_processes_train_as_one(method: str, layout: str, micro_model: Path, tmp_path: Path) -> None:
+    packing = f"train.packing={str(layout == 'packed').lower()}"
+    # Of 20 examples in batches of 7, the last step of an epoch has 6; a pass takes 2.
+    arguments = (f"model.path={micro_model}", f"method={method}", "data=20k", "train.batch_size=7", "train.max_steps=5",
+                 "train.micro_batch=2", "train.max_length=64", packing)  # fmt: skip
+    one, two = tmp_path / "one", tmp_path / "two"
+    for processes, outputs in enumerate((one, two), start=1):
+        done = run(processes, outputs, *arguments)
+        assert done.returncode == 0, done.stderr
+    assert_equal_curves(one, two)
+    alone, together = training_in(one), training_in(two)
+    assert (alone.processes, alone.devices) == (1, [])
+    assert (together.processes, together.devices) == (2, ["CPU", "CPU"])
+    assert (together.samples, together.tokens, together.answer_tokens) == (
+        alone.samples, alone.tokens, alone.answer_tokens,
+    )  # fmt: skip
+    assert record_in(two).identity == record_in(one).identity
+    answers = [lines_in(outputs, "demo/*/evaluations/*/predictions.jsonl") for outputs in (one, two)]
+    assert [each["prediction"] for each in answers[0]] == [each["prediction"] for each in answers[1]]
+
+
+# ---------------------------------------------------------------------------- stopped, lost, resumed
+
+LONG = ("method=lora", "data=20k", "train.epochs=1000", "train.max_steps=120", "train.checkpoint_steps=10",
+        "train.batch_size=7", "train.micro_batch=2", "train.max_length=64")  # fmt: skip
+
+
+@contextmanager
+def training(processes: int, outputs: Path, *arguments: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a training and give it back once it has written two checkpoints."""
+    process = subprocess.Popen(
+        command(processes, outputs, *LONG, *arguments), cwd=outputs.parent,
+        env=environment(outputs.parent) | variables,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 120
+        while not list(outputs.glob("demo/*/checkpoints/step-20")):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        yield process
+    finally:
+        for each in ranks_of(process.pid):
+            each.kill()
+        process.kill()
+        process.wait()
+
+
+def ranks_of(pid: int) -> Sequence[psutil.Process]:
+    """The processes that torchrun has started, by rank."""
+    try:
+        return sorted(psutil.Process(pid).children(), key=lambda each: int(each.environ().get(RANK, "0")))
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_stopped_training_goes_on_with_another_number_of_processes(
+    before: int, after: int, micro_model: Path, tmp_path: Path
+) -> None:
+    model = f"model.path={micro_model}"
+    assert run(1, tmp_path / "whole", *LONG, model).returncode == 0
+    outputs = tmp_path / "stopped"
+    with training(before, outputs, model) as process:
+        process.terminate()
+        assert process.wait(60) != 0
+    stopped = record_in(outputs)
+    assert stopped.status == "interrupted"
+    # The step that a signal came in is the last one, and has a checkpoint.
+    newest = max(int(path.name.removeprefix("step-")) for path in outputs.glob("demo/*/checkpoints/step-*"))
+    assert lines_in(outputs, "demo/*/metrics.jsonl")[-1]["step"] == newest
+    done = run(after, outputs, *LONG, model)
+    assert done.returncode == 0, done.stderr
+    found = training_in(outputs)
+    assert (found.resumed_from, found.processes) == ([newest], after)
+    assert_equal_curves(tmp_path / "whole", outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_lost_process_ends_the_training_and_is_recorded(rank: int, micro_model: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "lost"
+    with training(2, outputs, f"model.path={micro_model}") as process:
+        ranks = ranks_of(process.pid)
+        os.kill(ranks[rank].pid, signal.SIGKILL)
+        assert process.wait(60) != 0
+        assert psutil.wait_procs(ranks, timeout=10)[1] == []
+    record = record_in(outputs)
+    assert record.status == "failed"
+    assert record.failure is not None
+    assert [fault["code"] for fault in record.failure.faults] == ["process-lost"]
+    assert not record.failure.final
+    done = run(2, outputs, *LONG, f"model.path={micro_model}")
+    assert done.returncode == 0, done.stderr
+    assert record_in(outputs).status == "done"
+
+
+@pytest.mark.slow
+def test_a_finished_run_lets_the_other_processes_end(micro_model: Path, tmp_path: Path) -> None:
+    arguments = (f"model.path={micro_model}", "method=lora", "data=20k")
+    assert run(1, tmp_path / "runs", *arguments).returncode == 0
+    before = record_in(tmp_path / "runs")
+    assert run(2, tmp_path / "runs", *arguments).returncode == 0
+    assert record_in(tmp_path / "runs") == before
+
+
+@pytest.mark.slow
+def test_bad_input_is_refused_once(micro_model: Path, tmp_path: Path) -> None:
+    done = run(2, tmp_path / "runs", f"model.path={micro_model}", "method=lora", "data=20k", "train.batch_size=1")
+    assert done.returncode != 0
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+        "error: WORLD_SIZE=2: must be at most train.batch_size=1: each process trains on a part of every step."
+    ]
+    assert not (tmp_path / "runs" / "demo").exists()
+
+
+@pytest.mark.slow
+def test_cells_of_a_matrix_train_on_several_gpus_each(micro_model: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "runs"
+    arguments = ("-m", f"model.path={micro_model}", "method=none,lora", "data=20k", "hydra.launcher.gpus_per_cell=2")
+    # No GPU is there, so that both processes compute on the CPU.
+    variables = environment(tmp_path) | {"CUDA_VISIBLE_DEVICES": "0,1"}
+    done = subprocess.run(
+        command(1, outputs, *arguments), cwd=tmp_path, env=variables,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    records = [read_record(path) for path in outputs.glob("demo/*/record.json")]
+    assert {record.method: record.train and record.train.processes for record in records} == {"none": None, "lora": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [1, 0])
+def test_a_cell_that_loses_a_process_is_tried_again(rank: int, micro_model: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "runs"
+    arguments = ("-m", f"model.path={micro_model}", "hydra.launcher.gpus_per_cell=2")
+    with training(1, outputs, *arguments, CUDA_VISIBLE_DEVICES="0,1") as launcher:
+        (cell,) = psutil.Process(launcher.pid).children()
+        (other,) = cell.children()
+        (other if rank else cell).kill()
+        assert launcher.wait(120) == 0
+        assert psutil.wait_procs([cell, other], timeout=10)[1] == []
+    record = record_in(outputs)
+    assert record.status == "done"
+    assert record.train is not None
+    assert record.train.processes == 2
+    assert record.train.resumed_from[0] >= 20
