@@ -37,6 +37,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.number: int | None = None
         self._waiting = False
+        self._received = False
         self._foreign: dict[int, Callable[[int, FrameType | None], object]] = {}
 
     @contextmanager
@@ -54,8 +55,12 @@ class StopRequest:
         if self.number is not None:
             self._stop(self.number)
 
+    def take_over(self, number: int) -> None:
+        """Stop for a signal that another process received; this one's own may follow, and is the first one then."""
+        self.number = self.number or number
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        first = self.number is None
+        first, self._received = not self._received, True
         self.number = number
         if not (self._waiting and first):
             self._stop(number)

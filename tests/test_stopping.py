@@ -29,6 +29,16 @@ def test_handlers_are_put_back() -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
+def test_own_signal_after_that_of_another_process_is_the_first() -> None:
+    done: list[str] = []
+    with pytest.raises(Interrupted) as error, stoppable() as stop, stop.deferred():  # noqa: PT012
+        stop.take_over(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        done.append("work")
+        assert stop.number == signal.SIGTERM
+    assert (done, error.value.number) == (["work"], signal.SIGTERM)
+
+
 def test_deferred_work_is_finished_first() -> None:
     done: list[str] = []
     with pytest.raises(Interrupted), stoppable() as stop:  # noqa: PT012

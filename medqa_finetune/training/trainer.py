@@ -328,7 +328,7 @@ class Milestones(TrainerCallback):
         if is_due:
             control.should_save = True
         if stop:
-            self._plan.stop.number = self._plan.stop.number or stop
+            self._plan.stop.take_over(stop)
             control.should_save = control.should_training_stop = True
         if control.should_save:
             self._meter.pause()
