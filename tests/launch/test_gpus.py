@@ -8,6 +8,7 @@ import pytest
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.launch import gpus
 from medqa_finetune.launch.gpus import VARIABLE, Gpu, Slot, make_slots, visible_gpus
+from medqa_finetune.ranks import STARTED_VARIABLE
 from tests.faulty import only_fault
 
 FOUR = [Gpu(str(number), str(number)) for number in range(4)]
@@ -115,7 +116,9 @@ def test_driver_that_hangs_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_every_slot_has_gpus_of_its_own(per_cell: int, max_parallel: int | None, shares: list[str]) -> None:
     slots = make_slots(FOUR, per_cell, max_parallel)
-    assert [slot.environment() for slot in slots] == [{VARIABLE: share} for share in shares]
+    # Each GPU of a cell has a process that trains on it.
+    several = {STARTED_VARIABLE: str(per_cell)} if per_cell > 1 else {}
+    assert [slot.environment() for slot in slots] == [{VARIABLE: share, **several} for share in shares]
     assert [slot.label for slot in slots] == shares
 
 

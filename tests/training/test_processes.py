@@ -24,6 +24,7 @@ from medqa_finetune.ranks import (
     LOCAL_RANK,
     RANK,
     SIZE,
+    STARTED_VARIABLE,
     VARIABLES,
     Place,
     refuse_several,
@@ -291,11 +292,11 @@ def test_bad_input_is_refused_once(micro_model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_cells_of_a_matrix_train_on_several_gpus_each(micro_model: Path, tmp_path: Path) -> None:
+def test_cells_of_a_matrix_train_in_several_processes_each(micro_model: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "runs"
-    arguments = ("-m", f"model.path={micro_model}", "method=none,lora", "data=20k", "hydra.launcher.gpus_per_cell=2")
-    # No GPU is there, so that both processes compute on the CPU.
-    variables = environment(tmp_path) | {"CUDA_VISIBLE_DEVICES": "0,1"}
+    arguments = ("-m", f"model.path={micro_model}", "method=none,lora", "data=20k")
+    # As the launcher sets it for two GPUs, which this machine need not have.
+    variables = environment(tmp_path) | {STARTED_VARIABLE: "2"}
     done = subprocess.run(
         command(1, outputs, *arguments), cwd=tmp_path, env=variables,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300,
@@ -309,8 +310,7 @@ def test_cells_of_a_matrix_train_on_several_gpus_each(micro_model: Path, tmp_pat
 @pytest.mark.parametrize("rank", [1, 0])
 def test_a_cell_that_loses_a_process_is_tried_again(rank: int, micro_model: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "runs"
-    arguments = ("-m", f"model.path={micro_model}", "hydra.launcher.gpus_per_cell=2")
-    with training(1, outputs, *arguments, CUDA_VISIBLE_DEVICES="0,1") as launcher:
+    with training(1, outputs, "-m", f"model.path={micro_model}", **{STARTED_VARIABLE: "2"}) as launcher:
         (cell,) = psutil.Process(launcher.pid).children()
         (other,) = cell.children()
         (other if rank else cell).kill()
