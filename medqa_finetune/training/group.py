@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ import torch.distributed as dist
 
 from medqa_finetune.compat.failures import is_out_of_memory, words_of
 from medqa_finetune.compat.trainer import forget_processes
-from medqa_finetune.errors import EXIT_RUN_FAILED, ConfigError, Fault, MedQAError
+from medqa_finetune.errors import ConfigError, Fault, MedQAError
 from medqa_finetune.ranks import (
     LOCAL_RANK,
     RANK,
@@ -220,7 +221,7 @@ class Group:
                 since = None if lost is None else since or time.monotonic()
                 if lost is not None and since is not None and time.monotonic() - since > NOTICE_SECONDS:
                     self._note(lost)
-                    os._exit(EXIT_RUN_FAILED)
+                    _end_at_once()
 
         if self.size > 1:
             threading.Thread(target=look, name="rank-watch", daemon=True).start()
@@ -274,6 +275,10 @@ class Group:
 
 def _reason_key(rank: int) -> str:
     return f"reason-{rank}"
+
+
+def _end_at_once() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _is_alive(pid: int) -> bool:

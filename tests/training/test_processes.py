@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,12 +28,15 @@ from medqa_finetune.ranks import (
     STARTED_VARIABLE,
     VARIABLES,
     Place,
+    RankLostError,
     refuse_several,
     this_place,
 )
 from medqa_finetune.record.read import read_record
 from medqa_finetune.record.schema import Record, TrainRecord
+from medqa_finetune.training import group as group_module
 from medqa_finetune.training.batches import Collator, share_out
+from medqa_finetune.training.group import Group, Peer
 from scripts.command_line import environment
 from tests.commands import TINY
 
@@ -126,6 +130,45 @@ def test_the_first_process_alone_says_that_a_command_takes_one(monkeypatch: pyte
             monkeypatch.setenv(name, value)
         with pytest.raises(error):
             refuse_several("")
+
+
+# ---------------------------------------------------------------------------- one of them is gone
+
+
+@pytest.fixture
+def lost_peer() -> Group:
+    """The group of this process and of one that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    group = Group(Place(0, 2))
+    group.peers = (Peer(os.getpid(), "CPU"), Peer(ended.pid, "CPU"))
+    return group
+
+
+def test_an_error_that_the_end_of_another_process_causes_is_that_end(lost_peer: Group) -> None:
+    noted: list[RankLostError] = []
+    lost_peer.watch(noted.append)
+    with pytest.raises(RankLostError) as lost, lost_peer.noticing_losses():
+        raise RuntimeError("Connection closed by peer")
+    assert lost.value.fault.code == "process-lost"
+    assert noted == [lost.value]
+
+
+def test_errors_of_a_process_alone_stay_what_they_are() -> None:
+    group = Group()
+    with pytest.raises(RuntimeError, match="its own"), group.noticing_losses():
+        raise RuntimeError("its own")
+    assert (group.size, group.share(3), group.largest(4, 5)) == (1, 3, [4, 5])
+
+
+def test_a_main_thread_that_waits_forever_is_ended(lost_peer: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, noted = threading.Event(), list[RankLostError]()
+    monkeypatch.setattr(group_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(group_module, "NOTICE_SECONDS", 0.05)
+    monkeypatch.setattr(group_module, "_end_at_once", ended.set)
+    lost_peer.watch(noted.append)
+    assert ended.wait(10)
+    assert [each.fault.code for each in noted] == ["process-lost"]
 
 
 # ---------------------------------------------------------------------------- two processes against one
