@@ -74,6 +74,7 @@ def test_launcher_imports_only_records_and_configuration() -> None:
         "languages",
         "log",
         "methods",
+        "ranks",
         "precision",
         "progress",
         "runtime",
