@@ -39,6 +39,8 @@ LEFT_OUT = ("method.name", "data.name", "data.scale", "data.train_size", "data.e
             "study", "run_name", "evaluation_name", "overwrite", "tracker.name", "tracker.report_to")  # fmt: skip
 # In place of a value that is null, and of one that the run's method does not read.
 UNSET, UNUSED = "unset", "unused"
+# Settings that are swept, mostly; others have columns that are shown where they differ.
+OF_TRAINING_KEYS = ("method.", "train.", "precision")
 SEED_IN_NAME = re.compile(rf"{SEPARATOR}seed=\d+")
 # Tags of results, which TensorBoard sorts, and shows the first five of: the scores of verdicts, of tables, and others.
 SCORES = {Prominence.HEADLINE: "scores", Prominence.MAIN: "scores_main", Prominence.DETAIL: "scores_other"}
@@ -95,16 +97,16 @@ def _cell(run: RunDir, record: Record, evaluation: Evaluation | None) -> str:
 
 
 def _own_settings(run_name: str, record: Record) -> str:
-    """Return the settings in a run's name, which differ from the defaults, by their short names: `lr 1e-4 rank 8`.
+    """Return what a run sets for its method and training, by short names: `lr 1e-4 rank 8`.
 
-    Those of a name that was too long are the ones of the run's command. A column of its own, since TensorBoard shows
-    the first few that differ, by the alphabet.
+    Its name has them; of a name that was too long, the run's command. A column of its own, since TensorBoard shows the
+    first few that differ, by the alphabet, and the beginning of each.
     """
     named = run_name.split(SEPARATOR)[1:]
     if is_shortened(run_name) and record.environment is not None:
-        named = [part.lstrip("+") for part in record.environment.command if not part.startswith(("hydra.", "-"))]
+        named = [part.lstrip("+") for part in record.environment.command]
     parts = (part.partition("=") for part in named)
-    shown = [f"{setting_label(key)} {as_typed(value)}" for key, _, value in parts if "." in key or key == "precision"]
+    shown = [f"{setting_label(key)} {as_typed(value)}" for key, _, value in parts if key.startswith(OF_TRAINING_KEYS)]
     return " ".join(shown) or UNSET
 
 

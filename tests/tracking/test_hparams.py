@@ -1,5 +1,6 @@
 """TensorBoard's HPARAMS: what its own backend reads from the run folders, and what a browser shows."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from medqa_finetune.config.folder_names import shortened
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.run_state.tracker_rows import report_again
 from tests.report.html.browser import browser
@@ -60,6 +62,19 @@ def test_what_was_swept_is_a_column_that_the_page_shows_unasked(tmp_path: Path) 
     groups, columns = rows_of(tmp_path)
     assert {group.hparams["cell.settings"].string_value for group in groups} == {"lr 1e-4", "lr 2e-4"}
     assert next(info.name for info in columns.hparam_infos if info.differs) == "cell.settings"
+
+
+def test_a_name_too_long_for_a_folder_hides_no_setting(tmp_path: Path) -> None:
+    run = finished(tmp_path, "lora", "20k")
+    named = run.path.with_name(shortened(f"lora_20k__corpus.question={'q' * 190}__train.learning_rate=0.0001"))
+    run = RunDir(run.path.rename(named))
+    command = ["python", "-m", "medqa_finetune.train", "corpus.question=q", "train.learning_rate=1e-4"]
+    environment = run.read().environment  # type: ignore[union-attr]
+    assert environment is not None
+    run.update(environment=dataclasses.replace(environment, command=command))
+    report_again(run, None)
+    ((group,), _) = rows_of(tmp_path)
+    assert group.hparams["cell.settings"].string_value == "lr 1e-4"
 
 
 def test_scores_of_later_replace_those_of_before(tmp_path: Path) -> None:
