@@ -18,11 +18,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medqa_finetune.compat.hydra import read_arguments
 from medqa_finetune.config.command_line import quoted
-from medqa_finetune.config.compose import CONFIG_NAME, SEARCH_PATH, register_schema
+from medqa_finetune.config.compose import COMPOSITION_ERRORS, CONFIG_NAME, SEARCH_PATH, register_schema, to_config
 from medqa_finetune.config.explain import SECTIONS, schema_keys, unknown_setting
 from medqa_finetune.config.flags import CommandLine
 from medqa_finetune.config.groups import conf_folder, yaml_fault
 from medqa_finetune.config.identity import EVALUATE, NOT_IDENTITY, as_meant, flatten
+from medqa_finetune.config.no_effect import used_overrides
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.launch.launcher import quote_override, register_plugins
 from medqa_finetune.record.run_dir import RECORD_NAME
@@ -121,7 +122,8 @@ def _overrides(path: Path, values: Mapping[str, Any], line: CommandLine) -> list
         if isinstance(name := saved.get(f"{group}.name"), str) and name in options.get(group, ())
     }
     chosen = {group: name for group, name in chosen.items() if group not in typed}
-    profile, usual = _nearest_profile(saved, chosen, options.get("profile", []), _composer(folders, searched))
+    compose = _composer(folders, searched)
+    profile, usual = _nearest_profile(saved, chosen, options.get("profile", []), compose)
     chosen |= {} if profile is None else {"profile": profile}
     single = {
         key: value
@@ -133,7 +135,22 @@ def _overrides(path: Path, values: Mapping[str, Any], line: CommandLine) -> list
     if lost and _same_training(typed) and (path.parent / RECORD_NAME).is_file():
         single["run_name"] = path.parent.name
     groups = [quoted(f"{group}={name}") for group, name in chosen.items()]
-    return [*groups, *(f"{key}={_written(value)}" for key, value in single.items())]
+    settings = [f"{key}={_written(value)}" for key, value in single.items()]
+    return [*groups, *_with_effect(settings, lambda kept: compose(chosen, [*kept, *_plain_overrides(line)]))]
+
+
+def _plain_overrides(line: CommandLine) -> list[str]:
+    return [each.typed for each in read_arguments(line.overrides) if not each.sweeps]
+
+
+def _with_effect(settings: Sequence[str], compose: Callable[[Sequence[str]], DictConfig]) -> list[str]:
+    """Return the file's settings without those that its method and corpus do not read: nobody typed them."""
+    try:
+        config = to_config(compose(settings))
+    except (ConfigError, *COMPOSITION_ERRORS):
+        # The same is found, and explained, when all of the command line is composed.
+        return [*settings]
+    return used_overrides(config, settings)
 
 
 def _settings(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,17 +191,17 @@ def _options(folders: Sequence[Path]) -> dict[str, list[str]]:
     }
 
 
-def _composer(folders: Sequence[str], searched: Sequence[str]) -> Callable[[Mapping[str, str]], DictConfig]:
+def _composer(folders: Sequence[str], searched: Sequence[str]) -> Callable[..., DictConfig]:
     """Return what composes group choices, with the folders of configuration files that were typed."""
     register_schema()
     register_plugins()
     further = [f"{SEARCH_PATH}[{','.join(map(quote_override, folders))}]"] if folders and not searched else []
 
-    def compose(chosen: Mapping[str, str]) -> DictConfig:
+    def compose(chosen: Mapping[str, str], settings: Sequence[str] = ()) -> DictConfig:
         GlobalHydra.instance().clear()
         with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
             overrides = [quoted(f"{group}={name}") for group, name in chosen.items()]
-            return hydra.compose(CONFIG_NAME, [*further, *searched, *overrides])
+            return hydra.compose(CONFIG_NAME, [*further, *searched, *overrides, *settings])
 
     return compose
 

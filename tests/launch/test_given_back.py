@@ -116,3 +116,19 @@ def test_missing_folder_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         given("--config-path", "no/such/folder")
     assert only_fault(caught).code == "file-missing"
+
+
+@pytest.mark.parametrize("typed", [(), ("method=none",)])
+def test_settings_that_the_method_does_not_read_are_left_out(
+    typed: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a profile in a folder that is not given: all that differs from ours is in the file alone."""
+    monkeypatch.chdir(tmp_path)
+    saved = cell("profile=demo", "method=retrieval", "data=20k").written_settings
+    saved = {**saved, "train": {**saved["train"], "epochs": 7.0, "logging_steps": 3}, "seed": 5}
+    OmegaConf.save(OmegaConf.create(saved), tmp_path / "config.yaml")
+    line = given("--config-dir", str(tmp_path), "--config-name", "config", *typed)
+    assert [each for each in line.overrides if each.startswith("train.")] == []
+    assert "seed=5" in line.overrides
+    made = cell(*line.overrides)
+    assert made.config.method.name == ("none" if typed else "retrieval")
