@@ -284,11 +284,11 @@ def describe_exit(code: int) -> str:
     return f"ended with {exit_name(code)}" if code >= 0 else f"was killed by {exit_name(code)}{guess}"
 
 
-def last_lines(file: IO[bytes]) -> list[str]:
-    """Return the last non-empty lines that processes printed into a file, at most `TAIL_LINES`."""
+def last_lines(file: IO[bytes], begin: int = 0) -> list[str]:
+    """Return the last non-empty lines that processes printed into a file from a position on, at most `TAIL_LINES`."""
     handle = file.fileno()
     # `pread` keeps the file position, at which the processes write next.
-    tail = os.pread(handle, TAIL_BYTES, max(0, os.fstat(handle).st_size - TAIL_BYTES))
+    tail = os.pread(handle, TAIL_BYTES, max(begin, os.fstat(handle).st_size - TAIL_BYTES))
     lines = tail.decode("utf-8", errors="replace").splitlines()
     return [line.rstrip() for line in lines if line.strip()][-TAIL_LINES:]
 

@@ -93,18 +93,19 @@ def tracker_faults(config: Config) -> Iterator[Fault]:
             yield Fault("not-installed", f"{name} is not installed", key="tracker.report_to", got=[name], hint=hint)
 
 
-def preflight_matrix(configs: Sequence[Config], counts: Sequence[Counts] = ()) -> None:
+def preflight_matrix(configs: Sequence[Config], counts: Sequence[Counts] = (), *, here: bool = True) -> None:
     """Check all runs of a matrix before they start, in a child process that ends first.
 
     Args:
         configs: The runs.
         counts: Counts of the prepared data of each run; empty where they are not known.
+        here: Whether they run on this machine; its GPU does not matter otherwise.
 
     Raises:
         ConfigError: with every fault of every run; shared faults are listed once.
     """
     if configs:
-        _preflight(configs, counts or [{}] * len(configs), check_needs_in_child)
+        _preflight(configs, counts or [{}] * len(configs), check_needs_in_child if here else check_files_in_child)
 
 
 def preflight_run(config: Config, counts: Counts | None = None) -> None:
@@ -158,17 +159,38 @@ def check_needs(needs: Sequence[Need]) -> Findings:
     settle_before_torch()
     # Imported here, so that this file stays quick to import for a launcher.
     with collector_paused():
-        from medqa_finetune.data.encode import Encoder
-        from medqa_finetune.model.kernels import check_kernels
-        from medqa_finetune.model.probe import check_blocks, check_method, check_model, probe
+        from medqa_finetune.model.probe import probe
 
     faults: list[Fault] = []
-    tokenizers: dict[tuple[str, bool, str | None], Any] = {}
     machine: Machine | None = None
     with noting(faults):
         machine = probe(
             sorted({need.precision for need in needs}), sorted({need.method.quantization for need in needs})
         )
+    faults += _file_faults(needs, machine)
+    served = [need for need in needs if need.backend == "vllm"]
+    if served and machine is not None and not faults:
+        from medqa_finetune.evaluation.vllm_backend import serving_faults
+
+        faults += serving_faults(served, machine.precision)
+    return Findings(machine, faults)
+
+
+def check_files(needs: Sequence[Need]) -> Findings:
+    """Load torch in this process, and try the tokenizers and methods that the runs will use, on any machine."""
+    settle_before_torch()
+    return Findings(None, _file_faults(needs, None))
+
+
+def _file_faults(needs: Sequence[Need], machine: Machine | None) -> list[Fault]:
+    """Return the faults of tokenizers and methods, and of kernels where the machine is known."""
+    with collector_paused():
+        from medqa_finetune.data.encode import Encoder
+        from medqa_finetune.model.kernels import check_kernels
+        from medqa_finetune.model.probe import check_blocks, check_method, check_model
+
+    faults: list[Fault] = []
+    tokenizers: dict[tuple[str, bool, str | None], Any] = {}
     for folder, chats, template in {(need.folder, need.chats, need.template): None for need in needs}:
         with noting(faults):
             tokenizers[folder, chats, template] = check_model(Path(folder), template, chat=chats)
@@ -188,18 +210,22 @@ def check_needs(needs: Sequence[Need]) -> Findings:
                 check_method(Path(need.folder), need.method)
             with noting(faults):
                 check_blocks(Path(need.folder), need.fp32_blocks)
-    served = [need for need in needs if need.backend == "vllm"]
-    if served and machine is not None and not faults:
-        from medqa_finetune.evaluation.vllm_backend import serving_faults
-
-        faults += serving_faults(served, machine.precision)
-    return Findings(machine, faults)
+    return faults
 
 
 def check_needs_in_child(needs: Sequence[Need]) -> Findings:
     """Run `check_needs` in a child process, which frees its memory and its GPU context when it ends."""
+    return _in_child(check_needs, needs)
+
+
+def check_files_in_child(needs: Sequence[Need]) -> Findings:
+    """Run `check_files` in a child process."""
+    return _in_child(check_files, needs)
+
+
+def _in_child(check: Callable[[Sequence[Need]], Findings], needs: Sequence[Need]) -> Findings:
     try:
-        return call(check_needs, needs, timeout=CHECK_SECONDS, quiet=True)
+        return call(check, needs, timeout=CHECK_SECONDS, quiet=True)
     except RunError as error:
         problem, hint = f"this machine cannot be checked: {error.faults[0].problem}", ""
     except NoReplyError as error:

@@ -14,6 +14,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 EXIT_OFFSET = 128
 # Set for a process whose standard input is a pipe held by the launcher; its value is the launcher's process id.
 LAUNCHER_VARIABLE = "HYDRA_LOCAL_LAUNCHER"
+# Set in every job of SLURM.
+SLURM_VARIABLE = "SLURM_JOB_ID"
 
 
 class Interrupted(SystemExit):
@@ -44,6 +46,8 @@ class StopRequest:
     def deferred(self) -> Iterator[None]:
         """Defer the first signal to the end of the block; a second one (Ctrl-C twice) ends the block at once.
 
+        In a job of SLURM, only a second Ctrl-C does.
+
         Raises:
             Interrupted: a signal came during the block.
         """
@@ -60,9 +64,10 @@ class StopRequest:
         self.number = self.number or number
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        first, self._received = not self._received, True
+        waits = not self._received or not _hurries(number)
+        self._received = True
         self.number = number
-        if not (self._waiting and first):
+        if not (self._waiting and waits):
             self._stop(number)
 
     def _stop(self, number: int) -> None:
@@ -101,6 +106,11 @@ def stoppable() -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _hurries(number: int) -> bool:
+    """Return whether a further signal asks to stop at once; SLURM sends several for one stop, and kills in the end."""
+    return number == signal.SIGINT or SLURM_VARIABLE not in os.environ
 
 
 def _is_ours(handler: object) -> bool:

@@ -83,7 +83,7 @@ def summarize(arguments: list[str]) -> int:
     from medqa_finetune.report.stats.intervals import Settings
     from medqa_finetune.report.table import results_table
 
-    runs = load_runs(folders, root)
+    runs = _with_queue(load_runs(folders, root), root)
     table = results_table(runs)
     analysis = analyse(runs, Settings(price_per_hour=options.price_per_hour))
     written = _write(runs, table, analysis, root / "summary")
@@ -101,6 +101,30 @@ def summarize(arguments: list[str]) -> int:
     if not any(path.suffix == ".png" for path in written):
         print(say("no pictures: no run that trained something is done"))
     return EXIT_DONE
+
+
+def _with_queue(runs: "list[Run]", root: Path) -> "list[Run]":
+    """Return runs with their places in a cluster's queue; without a cluster's folder below `root`, as they are."""
+    from medqa_finetune.launch.cluster.naming import FOLDER_NAME, digest_of
+    from medqa_finetune.launch.cluster.queue import QueueSilentError
+    from medqa_finetune.launch.cluster.slurm import live_digests
+
+    if all(run.done for run in runs) or not any(root.rglob(f"{FOLDER_NAME}/array.sh")):
+        return runs
+    try:
+        live = live_digests()
+    except QueueSilentError as error:
+        print(say("note: the queue does not answer ({words}); what is queued is not known", words=error))
+        return runs
+    return [
+        dataclasses.replace(run, in_queue=state)
+        if not run.done
+        and run.record is not None
+        and run.evaluation_dir is not None
+        and (state := live.get(digest_of(run.evaluation_dir.path, run.record.identity)))
+        else run
+        for run in runs
+    ]
 
 
 def _named(run: "Run") -> list[object]:

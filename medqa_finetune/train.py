@@ -32,6 +32,7 @@ own. Run again, it leaves finished runs untouched and tries the others. Results 
 
 A matrix runs one cell per visible GPU, or one at a time without; hydra.launcher.max_parallel=N, .gpus_per_cell=N,
 .retries=N (of cells that crash) and .grace_seconds=N (to write a checkpoint when stopped) change that.
+hydra/launcher=slurm submits the cells to a SLURM cluster; hydra.launcher.wait=false leaves them there.
 
 groups and their choices (* is the default):
 """

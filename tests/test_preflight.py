@@ -85,6 +85,18 @@ def test_matrix_that_passes_leaves_nothing(config: Config, outputs: Path, caplog
     assert caplog.text == ""
 
 
+@pytest.mark.usefixtures("forked_children")
+def test_this_machine_does_not_matter_to_cells_that_run_elsewhere(config: Config, outputs: Path) -> None:
+    elsewhere = changed(config, precision="fp16")
+    with pytest.raises(ConfigError):
+        preflight_matrix([elsewhere])
+    preflight_matrix([elsewhere], here=False)
+    with pytest.raises(ConfigError) as caught:
+        preflight_matrix([changed(elsewhere, train__max_length=16)], here=False)
+    assert [fault.key for fault in caught.value.faults] == ["train.max_length"]
+    assert not outputs.exists()
+
+
 def test_a_matrix_without_open_cells_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     preflight_matrix([])

@@ -60,6 +60,23 @@ def test_a_second_signal_does_not_wait() -> None:
     assert done == []
 
 
+def test_slurm_sends_several_signals_for_one_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    done: list[str] = []
+    with pytest.raises(Interrupted), stoppable() as stop:  # noqa: PT012
+        with stop.deferred():
+            signal.raise_signal(signal.SIGUSR2)
+            signal.raise_signal(signal.SIGTERM)
+            done.append("checkpoint")
+        done.append("never")
+    assert done == ["checkpoint"]
+    with pytest.raises(Interrupted), stoppable() as stop, stop.deferred():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        done.append("never")
+    assert done == ["checkpoint"]
+
+
 def test_error_in_deferred_work_survives_the_signal() -> None:
     with pytest.raises(ValueError, match="disk"), stoppable() as stop, stop.deferred():  # noqa: PT012
         signal.raise_signal(signal.SIGTERM)

@@ -10,7 +10,24 @@ from medqa_finetune.errors import NO_VALUE, Fault
 LAUNCHER, SWEEPER = "hydra/launcher", "hydra/sweeper"
 # Ours are the first; `tests/launch/test_launcher.py` compares the keys with their dataclasses.
 KEYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    LAUNCHER: {"local": ("max_parallel", "gpus_per_cell", "retries", "grace_seconds")},
+    LAUNCHER: {
+        "local": ("max_parallel", "gpus_per_cell", "retries", "grace_seconds"),
+        "slurm": (
+            "partition",
+            "account",
+            "time",
+            "gpus_per_cell",
+            "cpus_per_cell",
+            "memory",
+            "setup",
+            "options",
+            "max_parallel",
+            "wait",
+            "retries",
+            "grace_seconds",
+            "stalled_starts",
+        ),
+    },
     SWEEPER: {"matrix": ("params",), "tuning": ("space", "n_trials", "n_jobs", "sampler", "seed", "params")},
 }
 # Hydra's own matrix is the same as ours.

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medqa_finetune.languages.translate import Kind, say, translated
-from medqa_finetune.launch.scheduler import Job
+from medqa_finetune.launch.scheduler import Elsewhere, Job
 from medqa_finetune.launch.stage import Stage, read_stage
 from medqa_finetune.log import is_terminal, visible
 from medqa_finetune.progress import StageClock, duration, read_progress
@@ -89,6 +89,8 @@ def view_of(job: Job, clock: StageClock) -> CellView:
             text = say("{state}: {reason}", state=say(status.state), reason=status.shown_reason())
         text += "" if job.seconds is None else say("  in {time}", time=duration(job.seconds))
         return CellView(job.exit_status.state, text)
+    if job.elsewhere is not None:
+        return _view_elsewhere(job, job.elsewhere, clock)
     if job.running is None:
         state = "waiting for another process" if job.next_check else "pending"
         return CellView(state, say(state))
@@ -98,6 +100,14 @@ def view_of(job: Job, clock: StageClock) -> CellView:
     if job.attempts > 1:
         state, text = f"{state}, try {job.attempts}", text + say(", try {number}", number=job.attempts)
     return CellView(state, text, stage, clock.remaining(stage), job.elapsed(), job.running.slot.label)
+
+
+def _view_elsewhere(job: Job, place: Elsewhere, clock: StageClock) -> CellView:
+    """Return the view of a job in a cluster's queue; its run's files alone tell the stage."""
+    if not place.is_running:
+        return CellView("queued", say("queued ({reason})", reason=place.detail) if place.detail else say("queued"))
+    stage = read_stage(job.run, place.progress_before)
+    return CellView(stage.name, say(stage.name), stage, clock.remaining(stage), job.elapsed())
 
 
 class LiveDisplay:

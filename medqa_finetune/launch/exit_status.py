@@ -132,6 +132,25 @@ def classify_exit(
     return ExitStatus("failed" if failed else "interrupted", reason, lines, may_retry, faults=known)
 
 
+def classify_loss(run: CellDir, state: Literal["failed", "interrupted"], fault: Fault) -> ExitStatus:
+    """Classify a cell whose process could not say how it ended, such as one whose machine is gone; record that.
+
+    Args:
+        run: The cell's folder.
+        state: What its record then says.
+        fault: Why it is not done.
+    """
+    record = read_or_none(run)
+    if record is not None and record.status == "done":
+        return ExitStatus("done")
+    failure = Failure("Lost", fault.line(), faults=[fault.as_json()])
+    if record is not None:
+        ended = record.updated(status=state, failure=failure, finished=now())
+        if not _record_exit(run, record, ended, ()):
+            return TAKEN
+    return ExitStatus(state, fault.line(), faults=[fault])
+
+
 def _is_by_another(record: Record | None, process: Process | None) -> bool:
     return record is not None and None not in (record.process, process) and record.process != process
 

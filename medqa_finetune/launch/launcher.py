@@ -14,22 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
-from hydra.plugins.launcher import Launcher
+from hydra.core.utils import JobReturn, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medqa_finetune.compat.hydra import hydra_resolver_of
 from medqa_finetune.config.labels import labels_of
-from medqa_finetune.errors import ConfigError, Fault, RunError
+from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.launch.cell_launcher import PLUGIN_MODULE, CellLauncher, job_return
+from medqa_finetune.launch.cluster.settings import SlurmLauncherConfig
 from medqa_finetune.launch.display import LiveDisplay
 from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
 from medqa_finetune.launch.gpus import Slot, make_slots, visible_gpus
 from medqa_finetune.launch.scheduler import POLL_SECONDS, Job, Scheduler, job_of, label_jobs
-from medqa_finetune.launch.task import CellTask, value_of_trial
-from medqa_finetune.launch.trials import launch_trials
-from medqa_finetune.log import visible
-from medqa_finetune.ranks import OF_A_CELL, refuse_several
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir, evaluation_parts, find_evaluation_named
 from medqa_finetune.record.run_dir import RunDir
@@ -40,13 +37,8 @@ if TYPE_CHECKING:
     # The launcher also serves Hydra programs other than this one.
     from medqa_finetune.cell import Cell
 
-PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
 # Hydra settings of the launching command that are not passed on to cells, which are single runs.
 NOT_FOR_CELLS = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
-SHOWN_LINES = 5
-PLANNED = "Give hydra/sweeper=matrix and the values to plan, or plan one cell without -m."
-# Fault codes of runs that are not done, by exit state.
-CODES = {"failed": "run-failed", "interrupted": "run-interrupted", "taken": "run-taken"}
 
 
 @dataclasses.dataclass
@@ -113,11 +105,12 @@ def register_plugins() -> None:
         sys.path.append(folder)
     store = ConfigStore.instance()
     store.store(group="hydra/launcher", name="local", node=LocalLauncherConfig)
+    store.store(group="hydra/launcher", name="slurm", node=SlurmLauncherConfig)
     store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConfig)
     store.store(group="hydra/sweeper", name="tuning", node=TuningSweeperConfig)
 
 
-class LocalLauncher(Launcher):
+class LocalLauncher(CellLauncher):
     """Runs each cell in its own process; a failing cell does not stop the others.
 
     A result is the lowest validation loss in the cell's record; other programs' return values are not transferred back.
@@ -129,9 +122,7 @@ class LocalLauncher(Launcher):
     def __init__(self, max_parallel: int | None, gpus_per_cell: int, retries: int, grace_seconds: float) -> None:
         self._settings = LocalLauncherConfig("", max_parallel, gpus_per_cell, retries, grace_seconds)
         self._slots: list[Slot] = []
-        self._context: HydraContext | None = None
-        self._config: DictConfig | None = None
-        self._makes_cells = False
+        super().__init__()
 
     @property
     def slots(self) -> int:
@@ -144,14 +135,7 @@ class LocalLauncher(Launcher):
         Raises:
             ConfigError: a launcher setting is invalid.
         """
-        self._context = hydra_context
-        self._config = config
-        self._makes_cells = isinstance(task_function, CellTask)
-        if isinstance(task_function, CellTask) and task_function.plans:
-            problem = "proposes cells while they run, and cannot be planned"
-            name = OmegaConf.select(config.hydra.runtime, "choices.hydra/sweeper")
-            raise ConfigError(Fault("not-supported", problem, key="hydra/sweeper", got=name, hint=PLANNED))
-        refuse_several(OF_A_CELL)
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         _check(self._settings)
         gpus = visible_gpus() if self._settings.gpus_per_cell else []
         self._slots = make_slots(gpus, self._settings.gpus_per_cell, self._settings.max_parallel)
@@ -164,16 +148,10 @@ class LocalLauncher(Launcher):
         """
         setup_globals()
         if self._makes_cells:
-            assert self._config is not None, "setup() comes first"  # noqa: S101
-            return launch_trials(self.launch_cells, self._load, self._config, [tuple(each) for each in job_overrides])
+            return self._launch_trials(job_overrides)
         return self._run(
             [self._job(number, list(overrides)) for number, overrides in enumerate(job_overrides, initial_job_idx)]
         )
-
-    def _load(self, overrides: tuple[str, ...]) -> DictConfig:
-        assert self._context is not None, "setup() comes first"  # noqa: S101
-        assert self._config is not None, "setup() comes first"  # noqa: S101
-        return self._context.config_loader.load_sweep_config(self._config, list(overrides))
 
     def launch_cells(self, cells: "Sequence[Cell]") -> Sequence[JobReturn]:
         """Run cells of this program, which have been composed and checked, as `launch` does without composing again.
@@ -193,7 +171,7 @@ class LocalLauncher(Launcher):
 
     def _run(self, jobs: Sequence[Job]) -> Sequence[JobReturn]:
         run_jobs(jobs, self._slots, retries=self._settings.retries, grace_seconds=self._settings.grace_seconds)
-        return [_job_return(job) for job in jobs]
+        return [job_return(job) for job in jobs]
 
     def _job(self, number: int, overrides: list[str]) -> Job:
         assert self._config is not None, "setup() comes first"  # noqa: S101
@@ -331,26 +309,3 @@ def quote_override(text: str) -> str:
         r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text.replace("${", "\\${")
     )
     return f"'{escaped}'"
-
-
-def _job_return(job: Job) -> JobReturn:
-    done = job.exit_status is not None and job.exit_status.state == "done"
-    result = JobReturn(
-        overrides=filter_overrides(job.overrides),
-        working_dir=str(job.run.path),
-        task_name=job.run.path.name,
-        status=JobStatus.COMPLETED if done else JobStatus.FAILED,
-    )
-    if done or job.exit_status is None:
-        result.return_value = value_of_trial(read_or_none(job.run))
-    else:
-        result.return_value = RunError(_fault_of(job.exit_status, job.run))
-    return result
-
-
-def _fault_of(status: ExitStatus, run: CellDir) -> Fault:
-    """Return a fault with the reason why a run is not done, its log, and last output lines that add to the reason."""
-    log = f" (log: {run.log_path})" if run.log_path.is_file() else ""
-    lines = [line for line in status.lines if status.reason not in line and line.strip() not in status.reason]
-    said = [f"{status.state}: {status.reason}{log}", *lines[-SHOWN_LINES:]]
-    return Fault(CODES[status.state], "\n    ".join(map(visible, said)))

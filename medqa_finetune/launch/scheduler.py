@@ -34,6 +34,21 @@ class Running:
     progress_before: ProgressRows
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """A job in the queue of a cluster.
+
+    Attributes:
+        is_running: Whether it runs; otherwise it waits.
+        detail: Why it waits, in the queue's word.
+        progress_before: The run's progress when it was first seen.
+    """
+
+    is_running: bool
+    detail: str
+    progress_before: ProgressRows
+
+
 @dataclass
 class Job:
     """A cell in the launcher's queue.
@@ -50,7 +65,8 @@ class Job:
         next_check: Monotonic time at which to check again whether another process still works on it; 0 if none did.
         is_contested: Whether an attempt found a record of another process that does not exist. A program that
             re-executes itself looks like this, so whoever writes the record during the next attempt counts as the cell.
-        running: The current attempt.
+        running: The current attempt on this machine.
+        elsewhere: Where a cluster's queue has it; None for a job of this machine.
         exit_status: How it ended; None before that.
         note: Short text shown for a finished cell.
         label: Display label: its position and the part of its name that differs from other cells.
@@ -68,6 +84,7 @@ class Job:
     next_check: float = 0.0
     is_contested: bool = False
     running: Running | None = None
+    elsewhere: Elsewhere | None = None
     exit_status: ExitStatus | None = None
     note: str = ""
     label: str = ""

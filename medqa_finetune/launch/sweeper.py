@@ -22,7 +22,8 @@ from medqa_finetune.config.compose import COMPOSITION_ERRORS, readable, source_f
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.folder_names import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
-from medqa_finetune.launch.launcher import LocalLauncher, overrides_of
+from medqa_finetune.launch.cell_launcher import CellLauncher
+from medqa_finetune.launch.launcher import overrides_of
 from medqa_finetune.launch.planned import by_names
 from medqa_finetune.launch.sweep_parameters import default_sweeps
 from medqa_finetune.launch.task import CellTask
@@ -84,7 +85,7 @@ class MatrixSweeper(Sweeper):
             refuse_unused_settings(readable(map(self._load, combinations), combinations))
             raise
         refuse_unused_settings([(cell.config, cell.overrides) for cell in composed])
-        cells = check_matrix(composed)
+        cells = check_matrix(composed, here=self._runs_here)
         results = self._launch(cells)
         pairs = zip(cells, results, strict=True)
         missing = [fault for cell, result in pairs if (fault := _fault_of(cell, result)) is not None]
@@ -92,10 +93,15 @@ class MatrixSweeper(Sweeper):
             raise RunError(Fault("runs-not-done", f"{len(missing)} of {len(cells)} runs are not done"), *missing)
         return results
 
+    @property
+    def _runs_here(self) -> bool:
+        """Whether cells run on this machine; launchers of other packages do not say."""
+        return not isinstance(self.launcher, CellLauncher) or self.launcher.runs_here
+
     def _launch(self, cells: "Sequence[Cell]") -> Sequence[JobReturn]:
         assert self.launcher is not None, "setup() comes first"  # noqa: S101
         try:
-            if isinstance(self.launcher, LocalLauncher):
+            if isinstance(self.launcher, CellLauncher):
                 return self.launcher.launch_cells(cells)
             if isinstance(self._run_cell, CellTask):
                 # The launcher hands this object to its workers.
@@ -203,6 +209,8 @@ def _name_of(cell: "Cell") -> str:
 
 def _fault_of(cell: "Cell", result: JobReturn) -> Fault | None:
     """Return why a cell is not done, or None if it is; its record takes precedence over the launcher's report."""
+    if result.status == JobStatus.UNKNOWN:
+        return None  # left in a queue
     error = outcome_of(result)
     record = cell.folder.read()
     if record is not None and record.status == "done" and result.status == JobStatus.COMPLETED:

@@ -47,7 +47,9 @@ def load_cell(
         raise ConfigError(*explain(error, overrides, source_folders(config.hydra))) from None
 
 
-def launch_trials(launch: Launch, load: Load, config: DictConfig, asked: Sequence[Overrides]) -> list[JobReturn]:
+def launch_trials(
+    launch: Launch, load: Load, config: DictConfig, asked: Sequence[Overrides], *, here: bool = True
+) -> list[JobReturn]:
     """Run every trial, and return one result each, in order; one that is refused has failed, and the others run.
 
     Args:
@@ -55,6 +57,7 @@ def launch_trials(launch: Launch, load: Load, config: DictConfig, asked: Sequenc
         load: Composes overrides with Hydra.
         config: The sweep's own composition.
         asked: Overrides of each trial.
+        here: Whether they run on this machine, which is checked then.
 
     Raises:
         ConfigError: the sweeper maximizes what is to be minimized, or no trial uses a setting.
@@ -70,7 +73,7 @@ def launch_trials(launch: Launch, load: Load, config: DictConfig, asked: Sequenc
     for place, overrides in enumerate(asked):
         try:
             cell = load_cell(load, overrides, config)
-            check_matrix([cell])
+            check_matrix([cell], here=here)
             cells[place] = cell
         except MedQAError as error:
             results[place] = failed(error)

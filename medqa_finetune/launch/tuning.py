@@ -26,7 +26,7 @@ from medqa_finetune.config.no_effect import refuse_unused_settings
 from medqa_finetune.config.ranges import AUTO, one_of
 from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, MedQAError, RunError, brief
 from medqa_finetune.languages.translate import say
-from medqa_finetune.launch.launcher import LocalLauncher
+from medqa_finetune.launch.cell_launcher import CellLauncher
 from medqa_finetune.launch.study import SAMPLERS, Study, Trial, check_optuna, propose
 from medqa_finetune.launch.sweep_parameters import default_sweeps
 from medqa_finetune.launch.sweeper import MatrixSweeper, found_nothing
@@ -77,6 +77,8 @@ class TuningSweeper(MatrixSweeper):
         """
         if self._task is not None:
             return super().sweep(arguments)
+        if isinstance(self.launcher, CellLauncher):
+            self.launcher.check_waits()
         space, combinations = self._checked(arguments)
         studies = [self._study(space, fixed) for fixed in combinations]
         results: list[JobReturn] = []
@@ -209,7 +211,7 @@ class TuningSweeper(MatrixSweeper):
         return new
 
     def _at_a_time(self) -> int:
-        return self._jobs or (self.launcher.slots if isinstance(self.launcher, LocalLauncher) else 1)
+        return self._jobs or (self.launcher.slots if isinstance(self.launcher, CellLauncher) else 1)
 
     def _run(self, study: Study, batch: Sequence[Trial]) -> list[JobReturn]:
         assert self.config is not None, "setup() comes first"  # noqa: S101
@@ -218,7 +220,7 @@ class TuningSweeper(MatrixSweeper):
         asked = [(*study.fixed, *trial.overrides) for trial in batch]
         for trial in batch:
             print(visible(say("{trial}  begins", trial=self._where(study, trial))), file=sys.stderr)
-        results = launch_trials(self._launch, self._load, self.config, asked)
+        results = launch_trials(self._launch, self._load, self.config, asked, here=self._runs_here)
         for trial, result in zip(batch, results, strict=True):
             outcome = outcome_of(result)
             if isinstance(outcome, MedQAError) and outcome.exit_code == EXIT_BAD_INPUT and study.best is None:

@@ -22,8 +22,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
+def check_matrix(cells: Sequence[Cell], *, here: bool = True) -> list[Cell]:
     """Return the cells to launch, after writing their records; the faults of all cells are reported together.
+
+    Args:
+        cells: The cells of the matrix.
+        here: Whether they run on this machine, which is checked then; others check themselves at each start.
 
     Raises:
         MedQAError: a cell cannot run; no record has been written.
@@ -41,7 +45,7 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
     counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
     check_all(open_cells, lambda cell: check_benchmarks(cell.config))
     if open_cells:
-        preflight_matrix([cell.config for cell in open_cells], counts)
+        preflight_matrix([cell.config for cell in open_cells], counts, here=here)
     for cell in open_cells:
         _write_records(cell)
     return cells

@@ -49,6 +49,7 @@ class Run:
         folder: Folder of the run.
         evaluation_dir: Folder of the evaluation; None if none has begun.
         evaluated_in: Environment of the evaluation; None if only the run's own environment is known.
+        in_queue: Where a cluster's queue has it, `queued` or `running`; empty for a run in no queue.
         items: Reads the scores per question; None if there are none. Called lazily, possibly twice, so that a thousand
             runs need not be in memory together.
     """
@@ -60,6 +61,7 @@ class Run:
     folder: RunDir | None = None
     evaluation_dir: EvaluationDir | None = None
     evaluated_in: Environment | None = None
+    in_queue: str = ""
     items: Callable[[], ItemScores | None] = _no_items
 
     @property

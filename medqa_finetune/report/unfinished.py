@@ -32,6 +32,8 @@ def state_of(run: Run) -> RunState:
     """Return why a run is not done."""
     if run.record is None:
         return RunState.UNREADABLE
+    if run.in_queue:
+        return RunState(run.in_queue)
     if run.record.status in STATES:
         return STATES[run.record.status]
     # A process that was killed leaves its status as it was.

@@ -72,6 +72,8 @@ class RunState(StrEnum):
     STOPPED = "stopped"
     UNREADABLE = "unreadable"
     RUNNING = "running"
+    # In the queue of a cluster.
+    QUEUED = "queued"
     NOT_STARTED = "not started"
 
 

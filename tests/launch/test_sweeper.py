@@ -66,7 +66,8 @@ class Recorder:
 def only_composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing but the composition of cells is checked here."""
 
-    def no_more(cells: Sequence[Cell]) -> list[Cell]:
+    def no_more(cells: Sequence[Cell], *, here: bool) -> list[Cell]:
+        assert here
         return list(cells)
 
     monkeypatch.setattr(validate, "check_matrix", no_more)

@@ -34,7 +34,8 @@ def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[floa
     """Return the learning rates of the trials that ran; they have a loss of 1/rate, and 0.003 fails."""
     rates: list[float] = []
 
-    def trials(_: object, load: Any, __: object, asked: Sequence[tuple[str, ...]]) -> list[JobReturn]:
+    def trials(_: object, load: Any, __: object, asked: Sequence[tuple[str, ...]], *, here: bool) -> list[JobReturn]:
+        assert here
         results = []
         for overrides in asked:
             rate = float(load(overrides).train.learning_rate)

@@ -53,8 +53,9 @@ class Checks:
             raise DataError(Fault("too-few-pairs", "has too few pairs"))
         return SimpleNamespace(manifest=SimpleNamespace(counts={"pairs": 9}))
 
-    def preflight(self, configs: Sequence[Config], counts: Sequence[Mapping[str, int]]) -> None:
+    def preflight(self, configs: Sequence[Config], counts: Sequence[Mapping[str, int]], *, here: bool) -> None:
         assert list(counts) == [{"pairs": 9}] * len(configs)
+        self.here = here
         self.preflighted.append([config.run_name for config in configs])
         if self.refused == "preflight":
             raise ConfigError(Fault("disk-full", "is too small"))

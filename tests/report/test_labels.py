@@ -1,5 +1,6 @@
 """What runs and cells are called, and which of them are not done."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,14 @@ def test_what_is_not_done_is_listed_by_its_state(tmp_path: Path) -> None:
         RunState.NOT_STARTED: ("QLoRA 100k",),
     }
     assert found.missing == ("LoRA 100k",)
+
+
+def test_what_is_in_a_queue_is_listed_apart(tmp_path: Path) -> None:
+    interrupted = failed("qlora", "50k").updated(status="interrupted", failure=None, name="qlora_50k")
+    runs = runs_of(tmp_path, record("lora"), interrupted, failed("lora", "50k"))
+    places = {"qlora_50k": "queued", "lora_50k": "running"}
+    (found,) = unfinished_of([dataclasses.replace(run, in_queue=places.get(run.name, "")) for run in runs])
+    assert found.runs == {RunState.RUNNING: ("LoRA 50k",), RunState.QUEUED: ("QLoRA 50k",)}
 
 
 def test_a_finished_matrix_is_not_unfinished(tmp_path: Path) -> None:

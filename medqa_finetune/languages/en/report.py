@@ -111,6 +111,7 @@ SENTENCES = {
     "RunState.STOPPED": "Stopped without a word: {cells}.",
     "RunState.UNREADABLE": "With an unreadable record: {cells}.",
     "RunState.RUNNING": "Running: {cells}.",
+    "RunState.QUEUED": "Queued: {cells}.",
     "RunState.NOT_STARTED": "Not started: {cells}.",
     "Caution.SAFETY": "None of these scores measures medical safety: the answer {answer} (pregnant women may take "
     "ribavirin for a cold) scores ROUGE-L {rouge} and sentence BLEU {bleu} against the reference {reference} (they "
@@ -398,6 +399,7 @@ SENTENCES = {
     "status.STOPPED": "stopped without a word",
     "status.UNREADABLE": "unreadable record",
     "status.RUNNING": "running",
+    "status.QUEUED": "queued",
     "status.NOT_STARTED": "not started",
     "page.reason": "Reason",
     # What the page's script writes.

@@ -22,10 +22,12 @@ TEXTS = {
     (
         "A matrix runs one cell per visible GPU, or one at a time without; hydra.launcher.max_parallel=N, "
         ".gpus_per_cell=N, .retries=N (of cells that crash) and .grace_seconds=N (to write a checkpoint when "
-        "stopped) change that."
+        "stopped) change that. hydra/launcher=slurm submits the cells to a SLURM cluster; hydra.launcher.wait=false "
+        "leaves them there."
     ): (
         "矩阵在每块可见的 GPU 上运行一格，没有 GPU 则一次一格；可用 hydra.launcher.max_parallel=N、.gpus_per_cell=N、"
         ".retries=N（崩溃格的重试次数）和 .grace_seconds=N（停止时写检查点的时间）改变。"
+        "hydra/launcher=slurm 把各格提交到 SLURM 集群；hydra.launcher.wait=false 提交后即离开。"
     ),
     "groups and their choices (* is the default):": "配置组及其选项（* 为默认）：",
     "keys (default before a group or the command line sets it; what each means: config/schema.py):": (

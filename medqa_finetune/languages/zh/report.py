@@ -108,6 +108,7 @@ SENTENCES = {
     "RunState.STOPPED": "意外停止：{cells}。",
     "RunState.UNREADABLE": "记录无法读取：{cells}。",
     "RunState.RUNNING": "正在运行：{cells}。",
+    "RunState.QUEUED": "排队中：{cells}。",
     "RunState.NOT_STARTED": "未开始：{cells}。",
     "Caution.SAFETY": "这些分数都不衡量医疗安全：参考答案是“{reference}”，若回答成“{answer}”，意思完全相反，"
     "ROUGE-L 仍有 {rouge}，句级 BLEU 仍有 {bleu}。",
@@ -377,6 +378,7 @@ SENTENCES = {
     "status.STOPPED": "意外停止",
     "status.UNREADABLE": "记录无法读取",
     "status.RUNNING": "正在运行",
+    "status.QUEUED": "排队中",
     "status.NOT_STARTED": "未开始",
     "page.reason": "原因",
     # What the page's script writes.

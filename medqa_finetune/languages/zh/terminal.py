@@ -52,6 +52,23 @@ TEXTS = {
     "stopping {count} cells, each of which writes a checkpoint first; again to stop at once": (
         "正在停止 {count} 格，各格会先写检查点；再按一次立即停止"
     ),
+    # A cluster's queue
+    "queued": "排队中",
+    "queued ({reason})": "排队中（{reason}）",
+    "the queue does not answer ({words}); waiting for it": "队列没有回应（{words}）；正在等待",
+    "note: the queue does not answer ({words}); what is queued is not known": (
+        "注意：队列没有回应（{words}）；不知道哪些在排队"
+    ),
+    "submitted {count} cells as SLURM job {id}; logs: {folder}": "已提交 {count} 格，SLURM 作业 {id}；日志：{folder}",
+    "{count} cells are queued or running already": "{count} 格已在排队或运行",
+    "{count} cells are done": "{count} 格已完成",
+    "{count} cells stay in the queue": "{count} 格留在队列中",
+    "cancel: {command}": "取消：{command}",
+    "watch again: the same command, with hydra.launcher.wait=true": "再次查看：同一命令，加 hydra.launcher.wait=true",
+    "cancelled {jobs}, left by a launch that was killed while it submitted": (
+        "已取消 {jobs}：提交途中被终止的启动留下的作业"
+    ),
+    "{run}: moved aside to {path}": "{run}：已移到 {path}",
     # plan
     "time": "时间",
     "validation": "验证",

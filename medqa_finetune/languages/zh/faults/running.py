@@ -245,4 +245,23 @@ TEXTS = {
     "Run `{command}` on a machine with a network, and copy what it fetches here.": (
         "请在有网络的机器上运行 `{command}`，再把下载的内容拷贝到本机。"
     ),
+    # A cluster's queue
+    "The same command submits it again.": "再次运行同一命令会重新提交。",
+    "its job ended before the cell could record why": "它的作业在这一格能记录原因之前就结束了",
+    "its job reached its time limit before the cell had stopped": "它的作业在这一格停下之前到了时间上限",
+    "The same command resumes it; give a longer hydra.launcher.time or grace_seconds.": (
+        "再次运行同一命令即可继续；请给更长的 hydra.launcher.time 或 grace_seconds。"
+    ),
+    "its job was cancelled": "它的作业被取消",
+    "its node failed": "它的节点出了故障",
+    "it used more main memory than its job has": "它用的内存超过了作业所有",
+    "Give hydra.launcher.memory.": "请给 hydra.launcher.memory。",
+    "its job was preempted, and not put back": "它的作业被抢占，且没有重新排队",
+    "its job is gone from the queue, and nothing says how it ended": "它的作业已不在队列中，且没有任何记录说明如何结束",
+    "{stalled} starts in a row made no progress: each was cut short before it had written a checkpoint": (
+        "连续 {stalled} 次启动没有进展：每次都在写出检查点之前被中断"
+    ),
+    "Give a longer hydra.launcher.time, or a smaller train.checkpoint_steps.": (
+        "请给更长的 hydra.launcher.time，或更小的 train.checkpoint_steps。"
+    ),
 }

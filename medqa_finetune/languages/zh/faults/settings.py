@@ -300,4 +300,37 @@ TEXTS = {
     "Type {text}.": "请输入 {text}。",
     "must be followed by {value}": "后面必须跟 {value}",
     "Type `{command}` for the settings of the training.": "训练的设置请输入 `{command}`。",
+    # hydra/launcher=slurm
+    "must be an integer ≥ {low}": "必须是 ≥ {low} 的整数",
+    "must be from 1 to {most} seconds": "必须在 1 到 {most} 秒之间",
+    "is not a time of SLURM's": "不是 SLURM 的时间写法",
+    "must be longer than the {grace} seconds that a cell has to stop": "必须长于一格停下所用的 {grace} 秒",
+    "Give a longer time, or a smaller hydra.launcher.grace_seconds.": (
+        "请给更长的时间，或更小的 hydra.launcher.grace_seconds。"
+    ),
+    "is not a long option of sbatch": "不是 sbatch 的长选项",
+    "Give each as --NAME=VALUE or --NAME, an entry of the list for each: [--qos=long,--exclusive].": (
+        "每项写作 --NAME=VALUE 或 --NAME，各占列表的一项：[--qos=long,--exclusive]。"
+    ),
+    "is set by the launcher": "由启动器设定",
+    "Give {key}.": "请给 {key}。",
+    "{commands} not found on PATH": "PATH 上找不到 {commands}",
+    (
+        "Type the command on a login node of the cluster, or install SLURM's client (Debian: slurm-client); without "
+        "SLURM, leave hydra/launcher out."
+    ): (
+        "请在集群的登录节点上运行该命令，或安装 SLURM 客户端（Debian：slurm-client）；"
+        "没有 SLURM 则不要写 hydra/launcher。"
+    ),
+    "SLURM refuses the cells: {words}": "SLURM 拒绝了这些格：{words}",
+    (
+        "Settings are hydra.launcher.partition, account, time, gpus_per_cell, cpus_per_cell, memory, options."
+    ): "相关设置：hydra.launcher.partition、account、time、gpus_per_cell、cpus_per_cell、memory、options。",
+    "SLURM does not answer: {words}": "SLURM 没有回应：{words}",
+    "Try again when squeue answers: what is queued already is not known.": (
+        "请等 squeue 能回应后再试：不知道哪些已在排队。"
+    ),
+    "runs cells of medqa_finetune alone": "只运行 medqa_finetune 的格",
+    "a sweeper that proposes trials waits for their results": "提出试验的 sweeper 要等它们的结果",
+    "Leave it out; Ctrl-C leaves the jobs in the queue.": "请删去；Ctrl-C 会把作业留在队列中。",
 }

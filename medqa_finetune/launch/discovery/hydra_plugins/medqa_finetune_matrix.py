@@ -6,10 +6,15 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from medqa_finetune.config.compose import composes_ours
 from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.launch import launcher, sweeper, tuning
+from medqa_finetune.launch.cluster import launcher as cluster
 
 
 class LocalLauncher(launcher.LocalLauncher):
     """`hydra/launcher=local`."""
+
+
+class SlurmLauncher(cluster.SlurmLauncher):
+    """`hydra/launcher=slurm`."""
 
 
 class MatrixSweeper(sweeper.MatrixSweeper):
