@@ -263,6 +263,7 @@ def test_overwriting_keeps_the_old_run_whole(run: RunDir, record: Record, comman
     again = run.read()
     assert again is not None
     assert (again.status, again.identity) == ("done", record.identity)
+    assert None not in (again.train, again.environment, again.data_manifest, again.parameters, again.started)
     weights = "adapter/adapter_model.safetensors"
     if not torch.cuda.is_available():
         assert sha256_of(run.path / weights) == sha256_of(aside / weights)

@@ -380,6 +380,16 @@ def test_overwriting_moves_the_old_run_aside_whole(done: Cell, run: RunDir, outp
     assert not cell_in(outputs, evaluate__max_samples=9).evaluation.path.exists()
 
 
+def test_overwriting_keeps_what_the_new_training_records(done: Cell, outputs: Path) -> None:
+    with claimed(cell_in(outputs, overwrite=True)) as claim:
+        train(claim)
+        answer(claim)
+        record = claim.finish(result())
+    assert record.status == "done"
+    assert (record.train, record.environment, record.started is not None) == (TRAIN, HERE, True)
+    assert done.run.read() == record
+
+
 def test_overwriting_twice_keeps_both(begun: Cell, run: RunDir, outputs: Path) -> None:
     for _ in range(2):
         begin(cell_in(outputs, overwrite=True))
