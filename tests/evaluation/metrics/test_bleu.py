@@ -2,13 +2,14 @@ import random
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu import BLEU
 
 from medqa_finetune.config.schema import DEFAULT_METRICS
-from medqa_finetune.evaluation.metrics.bleu import COUNTS, METRIC, reference_streams
+from medqa_finetune.evaluation.metrics.bleu import COUNTS, METRIC, corpus_bleu, reference_streams
 from medqa_finetune.evaluation.predictions import Prediction, read_predictions
 from medqa_finetune.evaluation.score import score_predictions
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
@@ -41,6 +42,9 @@ def test_equals_the_public_calls_of_sacrebleu(answers: list[Prediction]) -> None
     got = scores["bleu"]
     assert got.value == wanted.score
     assert got.signature == str(public.get_signature())
+    # As the bootstrap computes it from summed counts, many at once.
+    sums = np.array([sum(item[f"bleu.{name}"] for item in items) for name in COUNTS], dtype=float)
+    assert corpus_bleu(np.stack([sums, 3 * sums]), len(items))[0] == pytest.approx(wanted.score, abs=1e-9)
     sentence = BLEU(tokenize="zh", effective_order=True)
     for item, answer in zip(items, answers, strict=True):
         assert item["bleu"] == sentence.sentence_score(answer.prediction, list(answer.references)).score

@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 
 from medqa_finetune.errors import DataError
+from medqa_finetune.evaluation.metrics.perplexity import perplexity
 from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.evaluation.score import score_predictions
 from medqa_finetune.record.schema import Score
@@ -22,6 +24,11 @@ def test_mean_is_over_tokens_not_over_answers() -> None:
     got = scores(answer("a", 3 * math.log(8), 3), answer("b", math.log(2), 1))["perplexity"]
     assert got.value == pytest.approx(2**2.5)
     assert got.signature == "perplexity|reference:first|tokens:answer+end|mean:token"
+
+
+def test_it_is_the_same_from_sums_as_the_bootstrap_has_them() -> None:
+    sums = np.array([[3 * math.log(8) + math.log(2), 4.0], [math.log(8), 1.0]])
+    assert perplexity(sums, 2) == pytest.approx([2**2.5, 8.0])
 
 
 def test_an_answer_without_tokens_adds_nothing() -> None:
