@@ -1,7 +1,7 @@
 """Disturb cells on a real SLURM of one node on this machine, and compare their results with an undisturbed run.
 
-python scripts/cluster_kills.py                 every case; writes docs/clusters.md
-python scripts/cluster_kills.py time-out        some cases; prints the table
+python scripts/cluster_kills.py                 every case
+python scripts/cluster_kills.py time-out        some cases
 
 As root, with slurmctld, slurmd, slurm-client and munge installed; a case takes one to four minutes. After each
 disturbance the same command is typed again. Results must be equal byte by byte, but for times and memory.
@@ -18,18 +18,9 @@ sys.path[:0] = [str(ROOT)]
 from scripts.clusters.cases import CASES, Outcome, Stage, run_case, undisturbed  # noqa: E402
 from scripts.clusters.slurm_server import server  # noqa: E402
 
-PAGE = ROOT / "docs" / "clusters.md"
 HEAD = """\
-# Cells on SLURM, disturbed
-
-A LoRA training of 1,000 steps, as an element of an array on a real SLURM of one node
-([script](../scripts/slurm_here.sh)), disturbed once in mid-training; then the same command is typed again. "Equal" is
-`results_summary.csv` byte by byte, but for times and memory, to an undisturbed run by the local launcher. Written by
-`python scripts/cluster_kills.py`.
-
 | what happens | starts of the cell | resumed from step | same command again | results |
-|---|---|---|---|---|
-"""
+|---|---|---|---|---|"""
 
 
 def main() -> None:
@@ -41,11 +32,10 @@ def main() -> None:
         stage = Stage(Path(place), variables)
         expected = undisturbed(stage)
         outcomes = []
+        print(HEAD, flush=True)
         for name in options.cases or CASES:
             outcomes.append(run_case(name, stage, expected))
             print(row(outcomes[-1]), flush=True)
-    if not options.cases:
-        PAGE.write_text(HEAD + "".join(f"{row(each)}\n" for each in outcomes), encoding="utf-8")
     sys.exit(not all(outcome.equal for outcome in outcomes))
 
 

@@ -2,17 +2,13 @@
 # A real SLURM of one node on this machine, for tests: two GPUs that are only claimed (gres over terminal devices), and two
 # partitions of which `high` preempts `low`. As root, after
 #   apt-get install -y slurmctld slurmd slurm-client munge
-# usage: slurm_here.sh start|stop|node-down|node-up FOLDER      then: export SLURM_CONF=FOLDER/slurm.conf
+# usage: slurm_here.sh start|stop FOLDER      then: export SLURM_CONF=FOLDER/slurm.conf
 set -euo pipefail
 what=$1; at=$(realpath -m "$2"); host=$(hostname -s); export SLURM_CONF=$at/slurm.conf
 
 ends() { [ ! -e "$at/$1.pid" ] || kill "$(cat "$at/$1.pid")" 2> /dev/null || true; }
 
-case $what in
-stop) ends d; ends ctld; ends munged; exit 0 ;;
-node-down) ends d; exit 0 ;;
-node-up) slurmd -f "$SLURM_CONF" -N "$host"; exit 0 ;;
-esac
+if [ "$what" = stop ]; then ends d; ends ctld; ends munged; exit 0; fi
 
 mkdir -p "$at"/{ctld,d,log}
 cat > "$SLURM_CONF" <<C

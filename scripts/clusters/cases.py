@@ -1,6 +1,5 @@
 """What is done to a cell on SLURM, and what comes of it when the same command is typed again."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -10,10 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import psutil
-
 from medqa_finetune.record.run_dir import RunDir, find_runs
-from scripts.clusters.slurm_server import control
 from scripts.command_line import ROOT, environment
 from scripts.matrix_kills import summary_of
 from scripts.small_models import write_micro_model
@@ -203,19 +199,6 @@ def _requeue(stage: Stage, job: str) -> None:
     stage.slurm("scontrol", "requeue", job)
 
 
-def _lose_node(stage: Stage, job: str) -> None:
-    """Stop the node's server, kill all that runs on it when the loss is noticed, and bring the node back."""
-    folder = Path(stage.variables["SLURM_CONF"]).parent
-    control(folder, "node-down")
-    wait_until(lambda: "down" in stage.slurm("sinfo", "--noheader", "--format=%t"))
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.name() == "slurmstepd":
-                for each in (*process.children(recursive=True), process):
-                    each.kill()
-    control(folder, "node-up")
-
-
 def _cancel(stage: Stage, outputs: Path) -> int:
     with stage.start(outputs, *ON_SLURM, WAITS) as process:
         stage.slurm("scancel", until_training(stage, outputs))
@@ -231,7 +214,6 @@ def _kill_launcher(stage: Stage, outputs: Path) -> None:
 
 CASES: Mapping[str, Case] = {
     "preempted": Case("a job in a partition that preempts", partial(_left, _preempt)),
-    "node-lost": Case("its node is lost (slurmd and all on it killed)", partial(_left, _lose_node)),
     "cancelled": Case("`scancel`", _cancel),
     "launcher-killed": Case("`kill -9` of the launcher while it waits", _kill_launcher),
     "time-out": Case("its time limit comes near", partial(_left, _run_out_of_time)),

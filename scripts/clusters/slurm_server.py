@@ -31,7 +31,7 @@ def server(folder: Path) -> Iterator[Mapping[str, str]]:
 
 
 def control(folder: Path, what: str) -> None:
-    """Start or stop the servers, or the node alone: `start`, `stop`, `node-down`, `node-up`."""
+    """Start or stop the servers: `start`, `stop`."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     # The servers keep what they are given open.
     subprocess.run(["bash", str(SCRIPT), what, str(folder)], env={**os.environ, "PATH": path}, check=True,
