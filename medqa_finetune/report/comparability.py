@@ -152,7 +152,7 @@ def unfair(first: Cell, second: Cell, score: str, chosen: Set[str] = frozenset()
 
 
 def unfair_costs(first: Cell, second: Cell) -> bool:
-    """Return whether time and memory of two cells are not comparable: other device, kernels or micro-batch size."""
+    """Return whether time and memory of two cells are not comparable: other device or number of them, kernels, micro-batch size."""
     return len(_cost_facts(first) | _cost_facts(second)) > 1
 
 
@@ -171,8 +171,9 @@ def _cost_facts_of(record: Record, kernels: object) -> tuple[object, ...]:
     device = place.device if place is not None else None
     if train is None:
         return (device,)
-    # Records of earlier versions lack the last: adapters were not fused.
-    return (device, train.micro_batch, train.gradient_checkpointing, kernels, bool(train.fused_adapters))
+    # Records of earlier versions lack the last two: one process trained, and adapters were not fused.
+    how = (train.micro_batch, train.gradient_checkpointing, kernels)
+    return (device, *how, bool(train.fused_adapters), train.processes)
 
 
 def _of_tests(first: Cell, second: Cell, score: str) -> Iterable[Difference]:

@@ -127,6 +127,12 @@ def test_how_a_batch_was_cut_changes_no_score_but_costs() -> None:
     assert not unfair_costs(first, cell("lora", 50_000))
 
 
+def test_several_processes_change_no_score_but_costs() -> None:
+    first, second = cell("lora", 20_000), cell("qlora", 20_000, processes=2)
+    assert unfair(first, second, "rougeL") == ()
+    assert unfair_costs(first, second)
+
+
 def test_seeds_of_an_earlier_version_are_of_the_same_cell() -> None:
     former: dict[str, Any] = {"train": {"micro_batch": 4, "gradient_checkpointing": True}}
     auto: dict[str, Any] = {"train": {"micro_batch": "auto", "gradient_checkpointing": "auto"}}
