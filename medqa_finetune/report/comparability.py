@@ -152,7 +152,7 @@ def unfair(first: Cell, second: Cell, score: str, chosen: Set[str] = frozenset()
 
 
 def unfair_costs(first: Cell, second: Cell) -> bool:
-    """Return whether time and memory of two cells do not compare: other device or processes, kernels or micro-batch size."""
+    """Return whether time and memory of two cells do not compare: other devices, kernels or micro-batch size."""
     return len(_cost_facts(first) | _cost_facts(second)) > 1
 
 

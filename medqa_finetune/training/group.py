@@ -48,6 +48,8 @@ STORES: Any = dist
 
 # While rank 0 loads, writes or hashes, the others wait however long that takes.
 PATIENCE = timedelta(days=30)
+# Within a step no process waits long for another: one that does not come is stuck.
+STUCK = timedelta(minutes=30)
 # Time in which the main thread notices by itself that a process is gone; on a GPU it may never.
 NOTICE_SECONDS = 10.0
 LOOK_SECONDS = 1.0
@@ -244,7 +246,7 @@ class Group:
             store=STORES.PrefixStore("medqa", self._store),
             rank=place.rank,
             world_size=place.size,
-            timeout=PATIENCE,
+            timeout=STUCK,
         )
         self._control = dist.new_group(backend="gloo", timeout=PATIENCE)
         device = torch.cuda.get_device_name() if cuda else "CPU"
