@@ -34,11 +34,12 @@ from medqa_finetune.ranks import (
 )
 from medqa_finetune.record.read import read_record
 from medqa_finetune.record.schema import Record, TrainRecord
+from medqa_finetune.summarize import summarize
 from medqa_finetune.training import group as group_module
 from medqa_finetune.training.batches import Collator, share_out
 from medqa_finetune.training.group import Group, Peer
 from scripts.command_line import environment
-from tests.commands import TINY
+from tests.commands import TINY, here, python
 
 TOLERANCE = 1e-4
 LENGTHS = (3, 30, 7, 7, 12, 25, 3, 9)
@@ -130,6 +131,24 @@ def test_the_first_process_alone_says_that_a_command_takes_one(monkeypatch: pyte
             monkeypatch.setenv(name, value)
         with pytest.raises(error):
             refuse_several("")
+
+
+def test_other_commands_take_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in place_of(0, 2).items():
+        monkeypatch.setenv(name, value)
+    done = here(summarize, "format=json", cwd=tmp_path)
+    assert done.returncode == 2
+    (fault,) = json.loads(done.stdout)["faults"]
+    assert (fault["code"], fault["key"], fault["got"]) == ("not-supported", SIZE, 2)
+
+
+@pytest.mark.slow
+def test_a_matrix_under_torchrun_is_refused(tmp_path: Path) -> None:
+    variables = place_of(0, 2)
+    done = python("-m", "medqa_finetune.train", "-m", "profile=demo", cwd=tmp_path, timeout=60, **variables)
+    assert done.returncode == 2
+    assert "hydra.launcher.gpus_per_cell" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------------------- one of them is gone
