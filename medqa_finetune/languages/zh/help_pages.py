@@ -28,8 +28,8 @@ TEXTS = {
     ): (
         "矩阵在每块可见的 GPU 上运行一格，没有 GPU 则一次一格；可用 hydra.launcher.max_parallel=N、.gpus_per_cell=N、"
         ".retries=N（崩溃格的重试次数）和 .grace_seconds=N（停止时写检查点的时间）改变。"
-        "hydra/launcher=slurm 把各格提交到 SLURM 集群；hydra.launcher.wait=false 提交后即离开。一格在 .gpus_per_cell=N 或 "
-        "torchrun --nproc_per_node=N -m medqa_finetune.train 的 N 块 GPU 上训练。"
+        "hydra/launcher=slurm 把各格提交到 SLURM 集群；hydra.launcher.wait=false 提交后即离开。一格在 "
+        ".gpus_per_cell=N 或 torchrun --nproc_per_node=N -m medqa_finetune.train 的 N 块 GPU 上训练。"
     ),
     "groups and their choices (* is the default):": "配置组及其选项（* 为默认）：",
     "keys (default before a group or the command line sets it; what each means: config/schema.py):": (
