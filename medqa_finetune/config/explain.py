@@ -49,6 +49,7 @@ KEY = re.compile(r"[A-Za-z_][\w-]*(?:[./@:][\w-]+)*", re.ASCII)
 # Choices that other programs of Hydra's have.
 PLUGIN_HINTS = {
     "hydra/sweeper=optuna": "hydra/sweeper=learning_rate, rank or tuning asks Optuna here.",
+    "hydra/launcher=submitit_slurm": "Give hydra/launcher=slurm.",
     "hydra/launcher=joblib": "local runs cells side by side: hydra.launcher.max_parallel=N.",
 }
 FIRST_LINE = "the first line of the file is missing, which makes its keys those of an experiment"

@@ -134,6 +134,7 @@ TEXTS = {
     "hydra/sweeper=learning_rate, rank or tuning asks Optuna here.": (
         "这里用 hydra/sweeper=learning_rate、rank 或 tuning 来使用 Optuna。"
     ),
+    "Give hydra/launcher=slurm.": "请用 hydra/launcher=slurm。",
     "local runs cells side by side: hydra.launcher.max_parallel=N.": (
         "local 可以并行运行多格：hydra.launcher.max_parallel=N。"
     ),
