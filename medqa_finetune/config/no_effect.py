@@ -72,8 +72,6 @@ def refuse_without_effect(line: CommandLine) -> None:
         return  # the launcher's own arguments
     arguments = read_arguments(map(quoted, line.overrides))
     faults = [fault for each in arguments if (fault := _fault_of(each, line)) is not None]
-    if line.many:
-        faults += _given_twice(arguments)
     if "--shell-completion" in line.flags and not any(each.key in SHELL_STEPS for each in arguments):
         problem, hint = "must be followed by what to do", f'Type `eval "$({command_of(["-sc", "install=bash"])})"`.'
         allowed = tuple(f"{each}=SHELL" for each in SHELL_STEPS)
@@ -83,20 +81,6 @@ def refuse_without_effect(line: CommandLine) -> None:
         faults.append(Fault("conflict", "excludes -m", key="hydra.mode", got=mode.value, hint="Give one of them."))
     if faults:
         raise ConfigError(*distinct(faults))
-
-
-def _given_twice(arguments: Sequence[Argument]) -> Iterator[Fault]:
-    """Yield the faults of keys of a matrix that are given different values, of which the last alone would be taken.
-
-    One run takes the last, as Hydra does: scripts add arguments to those that they have.
-    """
-    typed: dict[str, list[str]] = {}
-    for argument in arguments:
-        typed.setdefault(argument.key, []).append(argument.typed.partition("=")[2])
-    for key, values in typed.items():
-        if len(distinct_values := list(dict.fromkeys(values))) > 1:
-            hint = f"Give one of them, or both: -m {key}={','.join(distinct_values)}."
-            yield Fault("given-twice", "is given twice", key=key, got=values[-1], hint=hint)
 
 
 def _fault_of(argument: Argument, line: CommandLine) -> Fault | None:

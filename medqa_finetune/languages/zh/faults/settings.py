@@ -122,7 +122,6 @@ TEXTS = {
     "must be experts, a list of parameter names, or null": "必须是 experts、参数名的列表或 null",
     "Give another path.": "请换一个路径。",
     "is given twice": "给了两次",
-    "Give one of them, or both: -m {key}={values}.": "请给其中一个，或两个都给：-m {key}={values}。",
     "Any size: data.train_size={number}.": "任意大小：data.train_size={number}。",
     "One run per value: -m {key}={values}.": "每个值一次运行：-m {key}={values}。",
     "elements of a list have no keys": "列表的元素没有键",
