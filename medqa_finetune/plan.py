@@ -162,6 +162,7 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     from hydra.types import RunMode
 
     from medqa_finetune.cell import Cell
+    from medqa_finetune.compat.hydra import as_typed
     from medqa_finetune.config.compose import readable
     from medqa_finetune.config.no_effect import chosen_last, refuse_of_a_matrix, refuse_unused_settings
     from medqa_finetune.evaluation.benchmarks import check_benchmarks
@@ -178,8 +179,8 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     def take(composed: "DictConfig") -> None:
         hydra_config = HydraConfig.get()
         if hydra_config.mode == RunMode.RUN:
-            refuse_of_a_matrix(hydra_config.overrides.hydra)
-        overrides = tuple(hydra_config.overrides.task)
+            refuse_of_a_matrix(as_typed(hydra_config.overrides.hydra))
+        overrides = tuple(as_typed(hydra_config.overrides.task))
         compositions.append(composed)
         asked.append(overrides)
         with noting(faults):

@@ -84,6 +84,7 @@ def _run_one(composed: "DictConfig") -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from medqa_finetune.compat.hydra import as_typed
     from medqa_finetune.config.compose import readable
     from medqa_finetune.config.identity import DEFAULT_EVALUATION
     from medqa_finetune.config.no_effect import refuse_of_a_matrix, refuse_unused_settings
@@ -100,12 +101,12 @@ def _run_one(composed: "DictConfig") -> float | None:
     is_single = hydra_config.mode == RunMode.RUN and LAUNCHER_VARIABLE not in os.environ
     if is_single:
         # What can never work is said before a corpus is fetched, or a model that is missing.
-        refuse_of_a_matrix(hydra_config.overrides.hydra)
-        refuse_unused_settings(readable([composed], [hydra_config.overrides.task]))
+        refuse_of_a_matrix(as_typed(hydra_config.overrides.hydra))
+        refuse_unused_settings(readable([composed], [as_typed(hydra_config.overrides.task)]))
     if hydra_config.mode == RunMode.MULTIRUN:
         refuse_several(OF_A_CELL)
     cell = planned_cell(composed) or make_cell(composed, hydra_config)
-    if is_single and (text := scaled_size(cell.config, hydra_config.overrides.task)):
+    if is_single and (text := scaled_size(cell.config, as_typed(hydra_config.overrides.task))):
         print(translated(text, Kind.SAID), file=sys.stderr)
     named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
     record = run_experiment(cell)

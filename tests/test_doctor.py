@@ -25,7 +25,14 @@ def _offline_and_without_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trials(request: Request) -> list[Trial]:
-    memory = {"card": "T4", "card_bytes": 2**34, "needed_bytes": 2**33, "fits": True, "fits_here": True}
+    memory = {
+        "card": "T4",
+        "card_bytes": 2**34,
+        "needed_bytes": 2**33,
+        "needed_here_bytes": 2**33,
+        "fits": True,
+        "fits_here": True,
+    }
     needs = [Trial("memory", {**memory, "name": each.name, "disk_bytes": 2**20}) for each in request.settings]
     works = [Trial("quantization", {"quantization": name, "works": True}) for name in ("nf4", "int8")]
     return [

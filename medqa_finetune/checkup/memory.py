@@ -23,6 +23,7 @@ class Need:
         needed_bytes: Peak memory of training there; None where the model's sizes are not known.
         card_bytes: Memory of the card.
         fits: Whether it fits there.
+        needed_here_bytes: Peak memory here, where settings that are `auto` may become others.
         fits_here: Whether it fits here.
         hours: Hours of all cells on the card; None where they were not asked for, or cannot be computed.
         disk_bytes: The most that a cell takes on disk.
@@ -35,6 +36,7 @@ class Need:
     needed_bytes: int | None = None
     card_bytes: int | None = None
     fits: bool | None = None
+    needed_here_bytes: int | None = None
     fits_here: bool | None = None
     hours: float | None = None
     disk_bytes: int | None = None
@@ -62,6 +64,7 @@ def _with_most(need: Need, sized: Sequence[Mapping[str, Any]]) -> Need:
         needed_bytes=most["needed_bytes"],
         card_bytes=most["card_bytes"],
         fits=all(facts["fits"] for facts in sized),
+        needed_here_bytes=max(facts["needed_here_bytes"] for facts in sized),
         fits_here=all(facts["fits_here"] for facts in sized),
         disk_bytes=max(facts["disk_bytes"] for facts in sized),
     )

@@ -61,7 +61,8 @@ def _row(need: Need) -> list[str]:
         f"{need.needed_bytes / GIB:.1f} GiB",
         f"{translated(need.card or '', Kind.SAID)}, {need.card_bytes / GIB:.1f} GiB",
     )
-    return [*head, needs, card, _fits(need.fits), _fits(need.fits_here)]
+    here = "" if need.needed_here_bytes is None else f" ({need.needed_here_bytes / GIB:.1f} GiB)"
+    return [*head, needs, card, _fits(need.fits), _fits(need.fits_here) + here]
 
 
 def _hours(hours: float | None) -> str:

@@ -126,6 +126,12 @@ def flags_of_hydra() -> set[tuple[str, str, bool, tuple[str, ...]]]:
     return found
 
 
+def as_typed(overrides: Any) -> list[str]:
+    """Return overrides of Hydra's configuration as they were typed: a list node resolves `${…}` in its items."""
+    found: Any = OmegaConf.to_container(overrides, resolve=False) if OmegaConf.is_list(overrides) else overrides
+    return [str(each) for each in found]
+
+
 def read_arguments(arguments: Iterable[str]) -> list[Argument]:
     """Return the arguments that Hydra can parse, without flags."""
     return [argument for typed in arguments if (argument := _read(typed)) is not None]

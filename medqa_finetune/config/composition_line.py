@@ -71,9 +71,12 @@ def composition_words(arguments: Sequence[str], own: type[Options] | None = None
 
 
 def _of_path(path: Path) -> list[str]:
-    """Return the arguments that a file of pairs, or a model's folder, stands for."""
+    """Return the arguments that a file of pairs, a model's folder or a run's configuration stands for."""
     if path.is_file() and (name := FORMATS.get(path.suffix)):
         return [f"corpus={name}", f"corpus.path={path}"]
+    saved = path / "config.yaml" if path.is_dir() else path
+    if saved.suffix == ".yaml" and (saved.parent / "record.json").is_file():
+        return ["--config-dir", str(saved.parent), "--config-name", saved.stem]
     return ["model=local", f"model.path={path}"] if (path / "config.json").is_file() else []
 
 

@@ -114,6 +114,8 @@ def _is_suspect(argument: str) -> bool:
     if argument.startswith("~"):
         return False
     key, equals, value = argument.partition("=")
+    if "/" in key and not key.startswith("hydra/") and Path(argument).expanduser().exists():
+        return True
     return not equals or not key or value.endswith(",") or "＝" in key or "，" in value or ",," in value
 
 
@@ -161,7 +163,9 @@ class Repair:
             self._take_flag(plain)
         else:
             whole = self._joined(plain)
-            if "=" in whole.lstrip("=") or whole.startswith("~"):
+            # The folder of a run has settings in its name.
+            is_path = "/" in whole.partition("=")[0] and self._words.path_key(Path(whole).expanduser())
+            if not is_path and ("=" in whole.lstrip("=") or whole.startswith("~")):
                 self.arguments.append(whole)
             else:
                 self._take_bare(whole)

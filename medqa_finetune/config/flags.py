@@ -152,7 +152,10 @@ def _check(flags: dict[str, str]) -> None:
         hint = "The same command again continues a run; its record holds the command."
         faults.append(Fault("not-supported", problem, key="--experimental-rerun", hint=hint))
     if (folder := flags.get("--config-dir")) and not Path(folder).is_dir():
-        problem = "no such folder" if not Path(folder).exists() else "must be a folder"
-        faults.append(Fault("file-missing", problem, key="--config-dir", got=folder, hint=GROUP_FOLDERS))
+        path = Path(folder)
+        problem = "no such folder" if not path.exists() else "must be a folder"
+        is_file = path.is_file() and path.suffix == ".yaml"
+        hint = f"Give --config-dir {path.parent} --config-name {path.stem}." if is_file else GROUP_FOLDERS
+        faults.append(Fault("file-missing", problem, key="--config-dir", got=folder, hint=hint))
     if faults:
         raise ConfigError(*faults)

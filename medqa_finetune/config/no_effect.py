@@ -6,6 +6,7 @@ several choices of a group merged into one.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,8 @@ def _of_hydra(argument: Argument, line: CommandLine) -> Fault | None:
     if key in (*ONE_PLUGIN, "hydra.launcher", "hydra.sweeper") and (wrong := _no_plugin(argument)) is not None:
         hint = f"Give {key.replace('.', '/')}=NAME, or leave it out."
         return Fault("wrong-type", "must be one name", key=key, got=wrong, hint=hint)
-    if key == "hydra.searchpath" and isinstance(argument.value, list):
-        return _folder_missing(argument.value)
+    if key == "hydra.searchpath":
+        return _wrong_search_path(argument)
     return None if _is_below(key, TAKEN) else _passed_over(key, argument.value)
 
 
@@ -155,12 +156,28 @@ def _no_plugin(argument: Argument) -> str | None:
     return None if right else argument.typed.partition("=")[2]
 
 
-def _folder_missing(folders: Sequence[object]) -> Fault | None:
-    for folder in folders:
-        path = str(folder).removeprefix("file://")
-        if "://" not in path and "${" not in path and not Path(path).is_dir():
-            return Fault("file-missing", "no such folder", key="hydra.searchpath", got=folder)
+def _wrong_search_path(argument: Argument) -> Fault | None:
+    """Return the fault of a search path that is no list, or of a folder or package in it that is not there."""
+    key, folders = "hydra.searchpath", argument.value
+    if isinstance(folders, str):
+        hint = f"Did you mean 'hydra.searchpath=[{folders}]'?"
+        return Fault("wrong-type", "must be a list of folders", key=key, got=folders, hint=hint)
+    for folder in folders if isinstance(folders, list) else ():
+        path, package = str(folder).removeprefix("file://"), str(folder).removeprefix("pkg://")
+        if "${" in path:
+            continue
+        if package != str(folder) and not _is_package(package):
+            return Fault("file-missing", "no such package", key=key, got=folder)
+        if "://" not in path and not Path(path).is_dir():
+            return Fault("file-missing", "no such folder", key=key, got=folder)
     return None
+
+
+def _is_package(name: str) -> bool:
+    try:
+        return find_spec(name.replace("/", ".")) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _passed_over(key: str, value: object) -> Fault | None:

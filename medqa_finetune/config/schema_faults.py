@@ -17,7 +17,8 @@ _NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "tex
 
 def unknown_key(key: str, got: object, allowed: Collection[str]) -> Fault:
     """Return the fault of an unknown key, with a hint at the most similar allowed one."""
-    close = difflib.get_close_matches(key.lstrip("+~-"), allowed, n=1)
+    named = [each for each in allowed if each.endswith(f".{key}")]
+    close = named or difflib.get_close_matches(key.lstrip("+~-"), allowed, n=1)
     hint = f"Did you mean {close[0]}?" if close else ""
     return Fault("unknown-key", "there is no such key", key=key, got=got, allowed=tuple(allowed), hint=hint)
 

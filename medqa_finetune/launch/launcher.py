@@ -18,7 +18,7 @@ from hydra.core.utils import JobReturn, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from medqa_finetune.compat.hydra import hydra_resolver_of
+from medqa_finetune.compat.hydra import as_typed, hydra_resolver_of
 from medqa_finetune.config.labels import labels_of
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.launch.cell_launcher import PLUGIN_MODULE, CellLauncher, job_return
@@ -294,7 +294,7 @@ def _folder_of(composed: DictConfig) -> Path:
 
 def _shared_overrides(config: DictConfig) -> list[str]:
     """Return the launching command's overrides of Hydra settings that are passed on to its cells."""
-    typed = [str(override) for override in config.hydra.overrides.hydra]
+    typed = as_typed(config.hydra.overrides.hydra)
     kept = [override for override in typed if not override.lstrip("+~").startswith(NOT_FOR_CELLS)]
     # The configuration may set hydra.mode=MULTIRUN; a cell must not sweep again.
     return kept if {"-m", "--multirun"} & set(sys.argv) else ["hydra.mode=RUN", *kept]

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from medqa_finetune.compat.hydra import as_typed
 from medqa_finetune.config.compose import CONFIG_NAME
 from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.errors import ConfigError, Fault, MedQAError
@@ -93,7 +94,7 @@ def check_direction(hydra_config: HydraConf) -> None:
 
 def command_of(hydra_config: HydraConf) -> tuple[str, ...]:
     """Return the command line that runs this composition alone, in any process."""
-    typed = [*hydra_config.overrides.hydra, *hydra_config.overrides.task]
+    typed = [*as_typed(hydra_config.overrides.hydra), *as_typed(hydra_config.overrides.task)]
     return (*PROGRAM, *_search_flags(hydra_config), *cell_overrides(typed))
 
 

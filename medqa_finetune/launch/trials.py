@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
+from medqa_finetune.compat.hydra import as_typed
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
 from medqa_finetune.config.explain import explain
 from medqa_finetune.errors import ConfigError, MedQAError
@@ -78,7 +79,7 @@ def launch_trials(
         except MedQAError as error:
             results[place] = failed(error)
     # One trial may have a setting that only others use; what is the same in all of them, or in none used, is in vain.
-    fixed = set(map(str, config.hydra.overrides.task))
+    fixed = set(as_typed(config.hydra.overrides.task))
     settings = [
         (cell.config, [each for each in cell.overrides if len(cells) > 1 or each in fixed]) for cell in cells.values()
     ]

@@ -294,6 +294,7 @@ def _verdict(key: Family, counted: Chosen, results: dict[str, ScoreResults], set
     first = leading[0] if leading else ""
     found = results[first] if leading else ScoreResults((), {}, ())
     advice = recommend(cells, found.resampled, found.comparisons, first)
+    advice = replace(advice, of_chosen=any(each.chosen is not None for each in counted.choices))
     # Steps do not repeat what the advice already says about its interval.
     if advice.uncorrected is None:
         steps = explained(steps, [each for score in leading for each in results[score].comparisons])

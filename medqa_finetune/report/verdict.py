@@ -302,6 +302,7 @@ class Advice:
         uncorrected: Number of pairs of this score, if the text must state that the interval of `lead` is not corrected
             for it; else None.
         one_seed: Whether any trained cell has only one seed.
+        of_chosen: Whether cells that were not chosen by validation loss are left out.
     """
 
     kind: AdviceKind
@@ -319,6 +320,7 @@ class Advice:
     differences: tuple[Difference, ...] = ()
     uncorrected: int | None = None
     one_seed: bool = False
+    of_chosen: bool = False
 
 
 @dataclass(frozen=True)

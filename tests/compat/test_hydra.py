@@ -20,6 +20,7 @@ from medqa_finetune.compat.hydra import (
     ABSENT,
     Argument,
     MissingFile,
+    as_typed,
     cause_of,
     chosen_names,
     config_files,
@@ -299,3 +300,9 @@ def test_a_sweep_is_composed_of_the_master_configuration_and_overrides(conf: Pat
 
 def test_filter_overrides_leaves_out_hydras_own() -> None:
     assert filter_overrides(["a=1", "hydra.run.dir=x"]) == ["a=1"]
+
+
+def test_typed_interpolations_stay_as_they_are() -> None:
+    """A value from the environment may be a secret, or missing: iterating Hydra's list would resolve it."""
+    typed = ["study=${oc.env:NOPE_NOT_SET}", "method=lora"]
+    assert as_typed(OmegaConf.create(typed)) == as_typed(typed) == typed

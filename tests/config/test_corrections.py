@@ -112,6 +112,17 @@ def test_a_file_of_pairs_is_a_corpus(tmp_path: Path) -> None:
     assert Repair(arguments, composition_words(arguments)).arguments == ["corpus=csv", f"corpus.path={path}", "seed=1"]
 
 
+def test_a_run_whose_name_has_settings_is_its_configuration(tmp_path: Path) -> None:
+    run = tmp_path / "lora_n100__train.epochs=3.0"
+    run.mkdir()
+    for name in ("config.yaml", "record.json"):
+        (run / name).write_text("{}", encoding="utf-8")
+    for typed in (run, run / "config.yaml"):
+        with pytest.raises(ConfigError) as caught:
+            read_composition([str(typed)])
+        assert f"--config-dir {run} --config-name config" in only_fault(caught).hint.replace("'", "")
+
+
 def test_other_commands_correct_their_options(tmp_path: Path) -> None:
     for schema, typed, meant in (
         (EvaluateOptions, ["--run", "x"], "run=x"),

@@ -49,6 +49,9 @@ from tests.faulty import only_fault
         ("-m hydra/sweeper=[matrix,rank]", "wrong-type", "hydra/sweeper", "[matrix,rank]", "hydra/sweeper=NAME"),
         ("-m hydra.launcher=null", "wrong-type", "hydra.launcher", "null", "hydra/launcher=NAME"),
         ("hydra.searchpath=[file:///nowhere]", "file-missing", "hydra.searchpath", "file:///nowhere", ""),
+        ("hydra.searchpath=file://x", "wrong-type", "hydra.searchpath", "file://x", "hydra.searchpath=[file://x]"),
+        ("hydra.searchpath=[pkg://nowhere.x]", "file-missing", "hydra.searchpath", "pkg://nowhere.x", ""),
+        ("--config-dir conf/config.yaml", "file-missing", "--config-dir", "conf/config.yaml", "--config-name config"),
         ("-m hydra.mode=RUN", "conflict", "hydra.mode", "RUN", ""),
     ],
 )  # fmt: skip

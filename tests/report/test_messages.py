@@ -100,7 +100,7 @@ def comparison(finding: Finding, seeds: SeedBasis | None = None, *differences: D
 
 def advice() -> Iterator[Advice]:
     whole = Advice(AdviceKind.ONE_CELL, "α1", "rougeL", "α2", "α3", LEAD, NAMES, ("β1",), ("β2",), (0.25, 2.5),
-                   Machine.CPU, ("γ1",), DIFFERENCES[:1], 6, one_seed=True)  # fmt: skip
+                   Machine.CPU, ("γ1",), DIFFERENCES[:1], 6, one_seed=True, of_chosen=True)  # fmt: skip
     for kind in AdviceKind:
         yield replace(whole, kind=kind)
         yield replace(whole, kind=kind, score="text_perplexity", hours=None)

@@ -86,6 +86,7 @@ SENTENCES = {
     "Advice.unlike": "Not compared with {cells}, which differ in more.",
     "Advice.one_seed": "Some cells have one seed: this is about these runs; train with several seeds before you rely "
     "on it.",
+    "Advice.of_chosen": "Of cells that differ in swept settings, this is about those chosen by validation loss alone.",
     "SizeAnswer": "{size}: {parts}",
     "SizeAnswer.between": "{second} − {first}: {amount}, {finding}.",
     "SizeAnswer.not_comparable": "{second} − {first}: not comparable.",

@@ -84,6 +84,7 @@ SENTENCES = {
     "Advice.idle": "它与 {cells} 未显示出差异，但后者也未显示出优于未训练的基线。",
     "Advice.unlike": "未与 {cells} 比较，它们还有别的不同。",
     "Advice.one_seed": "有的格只有一个随机种子：结论只针对这些运行，请用多个种子训练后再作依据。",
+    "Advice.of_chosen": "对只在所扫描设置上不同的格，结论只涉及按验证损失选定的那一个。",
     "SizeAnswer": "{size}：{parts}",
     "SizeAnswer.between": "{second} − {first}：{amount}，{finding}。",
     "SizeAnswer.not_comparable": "{second} − {first}：不可比。",

@@ -110,6 +110,8 @@ def _(advice: Advice, words: Language) -> str:
     if advice.unlike:
         parts.append(words("Advice.unlike", cells=words.listed(advice.unlike)))
     parts.append(_differences(advice.differences, words))
+    if advice.of_chosen:
+        parts.append(words("Advice.of_chosen"))
     if advice.one_seed:
         parts.append(words("Advice.one_seed"))
     return words.joined(parts)

@@ -36,6 +36,8 @@ def _table(table: PaperTable, number: int) -> str:
         r"  \centering",
         rf"  \caption{{{escaped(caption)}}}",
         rf"  \label{{tab:medqa-{number}}}\medskip",
+        # So that intervals of two scores, and two costs, fit into the text of an article.
+        r"  \footnotesize\setlength{\tabcolsep}{3pt}",
         rf"  \begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
         r"    \toprule",
         f"    {' & '.join(map(escaped, header))} \\\\",
@@ -60,7 +62,7 @@ def _figure(figure: Figure) -> str:
     value = _number(figure.text)
     value = rf"\textbf{{{value}}}" if figure.best else value
     value += escaped(DAGGER) if figure.level else ""
-    return rf"{value} {{\footnotesize {_number(figure.more)}}}" if figure.more else value
+    return rf"{value} {{\scriptsize {_number(figure.more)}}}" if figure.more else value
 
 
 def escaped(text: str) -> str:

@@ -89,7 +89,7 @@ def _verdict_markdown(verdict: Verdict, labels: Mapping[str, str]) -> Iterator[s
         ("choices", verdict.choices),
         ("steps", verdict.steps),
         ("fits", verdict.fit),
-        ("fronts", verdict.pareto),
+        ("fronts", [front for front in verdict.pareto if len(front.points) > 1]),
     )
     for name, outcomes in parts:
         sentences = dict.fromkeys(text(outcome, labels) for outcome in outcomes)

@@ -147,7 +147,7 @@ def analysis_as_text(analysis: Analysis) -> str:
 def _verdict_lines(analysis: Analysis, verdict: Verdict) -> Iterator[str]:
     refusals = _refusals(analysis, verdict)
     rest: list[Outcome] = [*verdict.steps, *(fit for fit in verdict.fit if fit.score == verdict.score)]
-    rest += [front for front in verdict.pareto if front.score == verdict.score]
+    rest += [front for front in verdict.pareto if front.score == verdict.score and len(front.points) > 1]
     rest += [] if refusals is None else [refusals]
     advice = text(verdict.advice, analysis.labels)
     yield f"== {verdict.title}"

@@ -25,9 +25,9 @@ def fronts_of(cells: Sequence[Cell], resampled: dict[str, Resampled], score: str
         return []
     like = trained[0]
     alike = [cell for cell in having if _comparable(like, cell, score)]
-    left_out = tuple(cell.name for cell in having if cell not in alike)
     price, on_gpu = settings.price_per_hour, like.vram_gib is not None
-    hours = {cell.name: cell.hours for cell in alike}
+    # The hours of a training that shared its machine do not compare.
+    hours = {cell.name: cell.hours for cell in alike if not cell.disturbed}
     memory = {cell.name: cell.vram_gib if on_gpu else cell.rss_gib for cell in alike if cell.trains}
     costs = [
         (Cost.HOURS, Unit.GPU_HOURS if on_gpu else Unit.CPU_HOURS, hours),
@@ -37,9 +37,15 @@ def fronts_of(cells: Sequence[Cell], resampled: dict[str, Resampled], score: str
         money = {name: None if each is None else each * price for name, each in hours.items()}
         costs.append((Cost.MONEY, Unit.MONEY, money))
     return [
-        Front(score, cost, unit, _points(score, known, resampled, settings), left_out)
+        Front(
+            score,
+            cost,
+            unit,
+            _points(score, known, resampled, settings),
+            tuple(cell.name for cell in having if cell not in alike or (cell.name not in known and cell.disturbed)),
+        )
         for cost, unit, known in costs
-        if any(value is not None for value in known.values())
+        if any(known.get(cell.name) is not None for cell in trained)
     ]
 
 

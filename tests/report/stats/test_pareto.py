@@ -74,6 +74,14 @@ def test_what_cannot_be_compared_is_left_out_and_named() -> None:
     assert front.left_out == ("lora_50k", "qlora_20k")
 
 
+def test_hours_of_a_machine_that_did_other_work_do_not_compare() -> None:
+    cells = [cell("lora", 20_000), cell("lora", 50_000, cpu_taken_rate=0.5), cell("qlora", 20_000)]
+    scores = {each.name: resampled(each.name, 20.0 + place) for place, each in enumerate(cells)}
+    hours, memory = fronts_of(cells, scores, "rougeL", Settings())
+    assert ({point.cell for point in hours.points}, hours.left_out) == ({"lora_20k", "qlora_20k"}, ("lora_50k",))
+    assert (len(memory.points), memory.left_out) == (3, ())
+
+
 def test_no_front_against_a_cost_that_nobody_measured() -> None:
     each = cell("lora", 20_000, peak_vram_bytes=None, peak_rss_bytes=None)
     fronts = fronts_of([each], {each.name: resampled(each.name, 18.0)}, "rougeL", SETTINGS)
