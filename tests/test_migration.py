@@ -1,12 +1,15 @@
 """Run folders of schema version 1 are read, shown, resumed and evaluated again; nothing is trained anew."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import TrainRecord
 from tests.commands import files_below, python, train
 from tests.evaluations import record_of
 from tests.migration.folders import DONE, IN_ANSWERING, IN_TRAINING, run_of, unpack
@@ -27,10 +30,17 @@ def evaluations(run: RunDir) -> dict[str, str]:
 def trained(run: RunDir) -> tuple[object, dict[str, tuple[int, bytes]]]:
     """Return what must never change again: what the record says of the training, and the weights.
 
-    Fields that are newer than the record are null in it once it is written again.
+    Fields that are newer than the record have their defaults in it once it is written again.
     """
     train = json.loads(run.record_path.read_bytes())["train"] or {}
-    return {key: value for key, value in train.items() if value is not None}, files_below(run.adapter_path)
+    usual = {field.name: made(field) for field in dataclasses.fields(TrainRecord)}
+    known = {key: value for key, value in train.items() if value != usual.get(key)}
+    return known, files_below(run.adapter_path)
+
+
+def made(field: dataclasses.Field[Any]) -> object:
+    """Return the default of a field; `MISSING` where it has none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def test_a_record_of_version_1_is_read_with_its_evaluation(demo: Path) -> None:

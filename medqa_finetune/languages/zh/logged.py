@@ -11,9 +11,6 @@ TEXTS = {
     "{left} of {rows} rows left out, each with its line and reason in {path}": (
         "{rows} 行中剔除了 {left} 行，各自的行号和原因见 {path}"
     ),
-    "Cells of {table} were separated by {delimiter}; corpus.delimiter= sets it.": (
-        "{table} 的单元格以 {delimiter} 分隔；可用 corpus.delimiter= 指定。"
-    ),
     "{path} is read as {encoding}, by its byte-order mark (corpus.encoding={other})": (
         "按字节顺序标记，{path} 以 {encoding} 读取（corpus.encoding={other}）"
     ),

@@ -1,6 +1,9 @@
 """Corpora: files, hubs, columns, parts, chat templates."""
 
 TEXTS = {
+    "Cells of {table} were separated by {delimiter}; corpus.delimiter= sets it.": (
+        "{table} 的单元格以 {delimiter} 分隔；可用 corpus.delimiter= 指定。"
+    ),
     # Files and encodings
     "the {name} part is a single token": "{name} 部分只有一个词元",
     "Give a corpus with more text.": "请给出文本更多的语料。",
