@@ -17,7 +17,7 @@ ESCAPES = str.maketrans({
     APART: "{}", "–": "--", "±": r"$\pm$", "†": r"$^{\dagger}$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
     "−": "$-$", "[": "{[}", "]": "{]}", "*": "{*}",
 })  # fmt: skip
-PREAMBLE = r"""% Include with \input{table}; the preamble needs \usepackage{booktabs}."""
+PREAMBLE = r"""% Include with \input{table}; the preamble needs \usepackage{booktabs,graphicx}."""
 BEYOND_ASCII = r"""% Names in it are not Latin: compile with XeLaTeX or LuaLaTeX, for Chinese with \usepackage{ctex}."""
 
 
@@ -36,9 +36,10 @@ def _table(table: PaperTable, number: int) -> str:
         r"  \centering",
         rf"  \caption{{{escaped(caption)}}}",
         rf"  \label{{tab:medqa-{number}}}\medskip",
-        # So that intervals of two scores, and two costs, fit into the text of an article.
+        # Narrow columns; what is wider than the text all the same is scaled down to it.
         r"  \footnotesize\setlength{\tabcolsep}{3pt}",
-        rf"  \begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+        r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
+        rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
         r"    \toprule",
         f"    {' & '.join(map(escaped, header))} \\\\",
         r"    \midrule",
@@ -50,7 +51,7 @@ def _table(table: PaperTable, number: int) -> str:
             lines.append(r"    \midrule")
         before = row.size
         lines.append(f"    {' & '.join([escaped(row.method), escaped(row.size), *map(_figure, row.figures)])} \\\\")
-    lines += [r"    \bottomrule", r"  \end{tabular}"]
+    lines += [r"    \bottomrule", r"  \end{tabular}}"]
     if table.signatures:
         signed = "; ".join(f"{escaped(score)}: \\texttt{{{_breakable(own)}}}" for score, own in table.signatures)
         heading = label("paper.signatures").spoken

@@ -17,7 +17,7 @@ from tests.report.builders import evaluation, group_of, matrix, record, train
 from tests.report.folders import analysis
 
 NASTY = r"a_b & 50% #1 {x} $y$ \ ~ ^ <z> | [q] *s* --c '\""
-DOCUMENT = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{table}\end{document}"
+DOCUMENT = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{table}\end{document}"
 
 
 def table_of(group: Group) -> PaperTable:
