@@ -91,6 +91,10 @@ class Cell:
         """Hash of the evaluation settings that can change the scores of given weights."""
         return evaluation_identity(self.settings)
 
+    def without_overwriting(self) -> "Cell":
+        """Return the cell for a folder whose content is its own from now on: `overwrite` has moved the rest aside."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, overwrite=False))
+
 
 def fingerprints_of(config: Config, model: Path) -> Fingerprints:
     """Return the hashes of a cell's files, which identify it together with its settings.

@@ -83,7 +83,7 @@ def summarize(arguments: list[str]) -> int:
     from medqa_finetune.report.stats.intervals import Settings
     from medqa_finetune.report.table import results_table
 
-    runs = _with_queue(load_runs(folders, root), root)
+    runs = _with_queue(load_runs(folders, root))
     table = results_table(runs)
     analysis = analyse(runs, Settings(price_per_hour=options.price_per_hour))
     written = _write(runs, table, analysis, root / "summary")
@@ -103,13 +103,15 @@ def summarize(arguments: list[str]) -> int:
     return EXIT_DONE
 
 
-def _with_queue(runs: "list[Run]", root: Path) -> "list[Run]":
-    """Return runs with their places in a cluster's queue; without a cluster's folder below `root`, as they are."""
-    from medqa_finetune.launch.cluster.naming import FOLDER_NAME, digest_of
+def _with_queue(runs: "list[Run]") -> "list[Run]":
+    """Return runs with their places in a cluster's queue; where no open one was ever submitted, as they are."""
+    from medqa_finetune.launch.cluster.naming import digest_of, queue_folder
     from medqa_finetune.launch.cluster.queue import QueueSilentError
     from medqa_finetune.launch.cluster.slurm import live_digests
 
-    if all(run.done for run in runs) or not any(root.rglob(f"{FOLDER_NAME}/array.sh")):
+    # Each submitted cell has its description there.
+    folders = {queue_folder(run.folder.path) for run in runs if run.folder is not None and not run.done}
+    if not any(any(folder.glob("*.json")) for folder in folders):
         return runs
     try:
         live = live_digests()

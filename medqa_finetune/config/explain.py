@@ -28,7 +28,7 @@ from medqa_finetune.config.groups import clause, conf_folder, writable_node, yam
 from medqa_finetune.config.plugin_keys import KEYS, is_plugin_setting, unknown_plugin_setting
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.schema_faults import alternatives, type_fault, unknown_value
-from medqa_finetune.config.size_names import SIZE_IN_NAME, UNITS_OF_SIZES
+from medqa_finetune.config.size_names import size_of
 from medqa_finetune.errors import NO_VALUE, Fault, brief
 
 SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
@@ -183,9 +183,7 @@ def _of_hub(name: str, asked: _Asked) -> Fault:
 
 def _choice_hint(group: str, choice: str) -> str:
     """Return what to do about a choice that has no file and needs none; empty for others."""
-    size = SIZE_IN_NAME.fullmatch(choice)
-    if group == "data" and size is not None:
-        number = round(float(size[1]) * UNITS_OF_SIZES[size[2].lower() if size[2] else None])
+    if group == "data" and (number := size_of(choice)) is not None:
         return f"Any size: data.train_size={number}."
     return PLUGIN_HINTS.get(f"{group}={choice}", "")
 

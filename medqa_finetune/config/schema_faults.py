@@ -23,7 +23,9 @@ def unknown_key(key: str, got: object, allowed: Collection[str]) -> Fault:
     return Fault("unknown-key", "there is no such key", key=key, got=got, allowed=tuple(allowed), hint=hint)
 
 
-def unknown_value(key: str, got: object, allowed: Collection[str], *, hint: str = "", file: str | None = None) -> Fault:
+def unknown_value(
+    key: str | None, got: object, allowed: Collection[str], *, hint: str = "", file: str | None = None
+) -> Fault:
     """Return the fault of a value that is none of those allowed, with a hint at one that it may stand for."""
     hint = hint or meant_value(got, allowed)
     return Fault("not-allowed", "unknown value", key=key, got=got, allowed=tuple(allowed), hint=hint, file=file)
@@ -40,7 +42,7 @@ def type_fault(hint: Annotation, key: str | None, got: object) -> Fault:
     """Return the fault of a value that has none of the types of an annotation."""
     members = tuple(_members(hint))
     if members:
-        return unknown_value(key or "", got, members).but(key=key)
+        return unknown_value(key, got, members)
     return Fault("wrong-type", f"must be {type_name(hint)}", key=key, got=got, hint=_meant_list(hint, key, got))
 
 

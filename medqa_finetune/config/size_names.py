@@ -18,11 +18,14 @@ def size_name(name: str, size: int | None) -> str:
         name: The configured name, e.g. `20k`, `n300` or `small`.
         size: Number of training examples; None if unknown.
     """
+    number = size_of(name)
+    return name if number is None or not size or number == size else f"n{size}"
+
+
+def size_of(name: str) -> int | None:
+    """Return the number that a name stands for: 20000 for `20k`, 300 for `n300`; None for one that is no number."""
     said = SIZE_IN_NAME.fullmatch(name)
-    if said is None or not size:
-        return name
-    number = float(said[1]) * UNITS_OF_SIZES[said[2].lower() if said[2] else None]
-    return name if round(number) == size else f"n{size}"
+    return None if said is None else round(float(said[1]) * UNITS_OF_SIZES[said[2].lower() if said[2] else None])
 
 
 def with_size_name(config: Config, defaults: Mapping[str, object]) -> Config:

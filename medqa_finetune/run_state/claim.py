@@ -1,7 +1,6 @@
 """A process claims a cell: holds its locks, writes its statuses, and records how the work ended."""
 
 import contextlib
-import dataclasses
 import logging
 import traceback
 from collections.abc import Iterator, Sequence
@@ -272,7 +271,7 @@ def claimed(cell: Cell) -> Iterator[Claim]:
             if cell.config.overwrite and run.path.exists() and any(run.path.iterdir()):
                 log.info("%s: moved aside to %s", run.path, run.move_aside())
             # From here on, what is in the folder is this run's own.
-            cell = dataclasses.replace(cell, config=dataclasses.replace(cell.config, overwrite=False))
+            cell = cell.without_overwriting()
             ensure_records(cell)
             held.enter_context(log_to(run.log_path))
         except OSError as error:

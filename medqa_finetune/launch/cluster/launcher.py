@@ -155,8 +155,7 @@ def _moved_aside(cell: "Cell") -> "Cell":
     from medqa_finetune.run_state.claim import ensure_records
 
     own = dataclasses.replace(
-        cell,
-        config=dataclasses.replace(cell.config, overwrite=False),
+        cell.without_overwriting(),
         command=tuple(each for each in cell.command if each.lstrip("+").partition("=")[0] != "overwrite"),
     )
     run = cell.run

@@ -16,7 +16,7 @@ from tests.launch.cluster.conftest import FakeSlurm
 
 def places(outputs: Path) -> dict[str, str]:
     runs = load_runs(find_runs(outputs), outputs)
-    return {run.study: run.in_queue for run in _with_queue(runs, outputs)}
+    return {run.study: run.in_queue for run in _with_queue(runs)}
 
 
 @pytest.fixture
