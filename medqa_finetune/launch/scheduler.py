@@ -2,11 +2,13 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from medqa_finetune.cores import PARALLEL_VARIABLE
+from medqa_finetune.errors import Fault
 from medqa_finetune.languages.labels import spoken_label
 from medqa_finetune.languages.translate import say
 from medqa_finetune.launch.exit_status import Attempt, ExitStatus, classify_exit, read_or_none, summarize_record
@@ -14,7 +16,7 @@ from medqa_finetune.launch.gpus import Slot
 from medqa_finetune.launch.stage import ProgressRows, read_progress
 from medqa_finetune.launch.worker import CellProcess, cell_command
 from medqa_finetune.record.evaluations import CellDir
-from medqa_finetune.record.schema import Record
+from medqa_finetune.record.schema import Process, Record
 
 if TYPE_CHECKING:
     # The launcher also serves Hydra programs other than this one.
@@ -24,11 +26,48 @@ POLL_SECONDS = 0.2
 CHECK_AGAIN_SECONDS = 1.0
 
 
+class Clock(Protocol):
+    """The time that a launch goes by: the module `time`, or a simulated one."""
+
+    def monotonic(self) -> float:
+        """Return seconds since any moment."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait for some seconds."""
+
+
+class StartedProcess(Protocol):
+    """The process of one attempt, as the scheduler needs it; members as in `CellProcess`."""
+
+    faults: list[Fault]
+    progress_path: Path
+
+    @property
+    def identity(self) -> Process:
+        """Process identity in the form used by records."""
+
+    def exit_code(self) -> int | None:
+        """Return its exit code; None while it runs."""
+
+    def ask_to_stop(self) -> None:
+        """Ask it to write a checkpoint and end."""
+
+    def kill(self) -> None:
+        """Kill it and any processes it left running."""
+
+    def end(self) -> tuple[int, list[str]]:
+        """Kill it if it still runs; return the exit code and the last output lines."""
+
+
+# Starts a process, given its command line, variables added to those of this process, and its cell if it has one.
+Starter = Callable[[Sequence[str], Mapping[str, str], "Cell | None"], StartedProcess]
+
+
 @dataclass(frozen=True)
 class Running:
     """A running attempt at a job: its process, its slot, and the run's progress before it."""
 
-    process: CellProcess
+    process: StartedProcess
     slot: Slot
     attempt: Attempt
     progress_before: ProgressRows
@@ -71,6 +110,7 @@ class Job:
         note: Short text shown for a finished cell.
         label: Display label: its position and the part of its name that differs from other cells.
         seconds: Seconds from its first start to its end; None if another process did the work.
+        clock: The clock of all times here.
     """
 
     name: Sequence[str]
@@ -89,6 +129,7 @@ class Job:
     note: str = ""
     label: str = ""
     seconds: float | None = None
+    clock: Clock = field(default=time, repr=False, compare=False)
 
     def finish(self, exit_status: ExitStatus, note: str = "") -> None:
         """Store the exit status and, for a cell this launch started, the elapsed time."""
@@ -97,7 +138,7 @@ class Job:
 
     def elapsed(self) -> float | None:
         """Return the seconds from its first start until now; None if it has not been started."""
-        return None if self.first_start is None else time.monotonic() - self.first_start
+        return None if self.first_start is None else self.clock.monotonic() - self.first_start
 
     def is_done_by(self, record: Record | None) -> bool:
         """Return whether the record is of a finished run; one that is to be overwritten does not count."""
@@ -105,7 +146,7 @@ class Job:
 
     def is_due(self) -> bool:
         """Return whether the job is neither running nor ended, and its next check is due."""
-        return self.exit_status is None and self.running is None and time.monotonic() >= self.next_check
+        return self.exit_status is None and self.running is None and self.clock.monotonic() >= self.next_check
 
     def overrides_now(self, record: Record | None) -> list[str]:
         """Return the overrides for its next start; a retry resumes the result of an earlier attempt of this launch."""
@@ -160,14 +201,27 @@ class Scheduler:
         slots: One per job that may run at the same time.
         retries: How often a crashed job is restarted.
         display: Receives progress and messages.
+        start: Starts the process of an attempt.
+        clock: The clock of the launch; that of the jobs.
     """
 
-    def __init__(self, jobs: Sequence[Job], slots: Sequence[Slot], *, retries: int, display: Display) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        slots: Sequence[Slot],
+        *,
+        retries: int,
+        display: Display,
+        start: Starter = CellProcess,
+        clock: Clock = time,
+    ) -> None:
         self._jobs = jobs
         self._free = deque(slots)
         self._parallel = str(max(1, min(len(slots), len(jobs))))
         self._retries = retries
         self._display = display
+        self._start_process = start
+        self._clock = clock
 
     def has_open_jobs(self) -> bool:
         """Return whether any job has not ended."""
@@ -175,33 +229,38 @@ class Scheduler:
 
     def start_due_jobs(self) -> None:
         """Start jobs while slots are free; a job that another process works on is checked again later."""
+        if not self._free:
+            return
+        in_use = {job.run.path for job in self._jobs if job.running is not None}
         for job in self._jobs:
             if not self._free:
                 return
             if not job.is_due():
                 continue
             record = read_or_none(job.run)
-            if self._waits_for_training(job, record):
+            if job.run.path in in_use and self._waits_for_training(job, record):
                 continue
             if job.is_done_by(record):
                 job.finish(ExitStatus("done", by_another=True), "done by another process")
             elif job.run.is_locked():
-                job.next_check = time.monotonic() + CHECK_AGAIN_SECONDS
+                job.next_check = self._clock.monotonic() + CHECK_AGAIN_SECONDS
             else:
                 self._start(job)
+                if job.running is not None:
+                    in_use.add(job.run.path)
 
-    def _waits_for_training(self, job: Job, record: Record | None) -> bool:
-        """Return whether another running job trains the run that this one evaluates."""
-        is_in_use = any(other.running and other.run.path == job.run.path for other in self._jobs if other is not job)
+    @staticmethod
+    def _waits_for_training(job: Job, record: Record | None) -> bool:
+        """Return whether the run that another running job has in use is yet to be trained."""
         # A run to be overwritten is trained once for all its evaluations.
         is_old = job.overwrites and record == job.earlier
-        return is_in_use and (is_old or record is None or not record.is_trained)
+        return is_old or record is None or not record.is_trained
 
     def _start(self, job: Job) -> None:
         before, progress = read_or_none(job.run), read_progress(job.run)
         try:
             environment = {**self._free[0].environment(), PARALLEL_VARIABLE: self._parallel}
-            process = CellProcess(cell_command(job.overrides_now(before)), environment, job.cell_now(before))
+            process = self._start_process(cell_command(job.overrides_now(before)), environment, job.cell_now(before))
         except OSError as error:
             job.finish(ExitStatus("failed", f"its process could not be started ({error})"))
             return
@@ -210,7 +269,7 @@ class Scheduler:
         job.running = Running(process, self._free.popleft(), attempt, progress)
         job.attempts += 1
         job.next_check = 0.0
-        job.first_start = job.first_start or time.monotonic()
+        job.first_start = job.first_start or self._clock.monotonic()
 
     def collect_exits(self) -> None:
         """Classify the jobs whose processes have ended, and finish or requeue them."""
@@ -226,7 +285,7 @@ class Scheduler:
         if status.state == "taken":
             job.attempts -= 1  # it never began
             job.is_contested = job.is_contested or not job.run.is_locked()
-            job.next_check = time.monotonic() + CHECK_AGAIN_SECONDS
+            job.next_check = self._clock.monotonic() + CHECK_AGAIN_SECONDS
         elif status.may_retry and job.attempts <= self._retries:
             again = say("trying again ({number} of {most})", number=job.attempts, most=self._retries)
             self._display.print_line(f"{job.label}  {status.shown_reason()}; {again}")
@@ -244,10 +303,10 @@ class Scheduler:
         try:
             for _, each in running:
                 each.process.ask_to_stop()
-            until = time.monotonic() + grace_seconds
-            while time.monotonic() < until and any(each.process.exit_code() is None for _, each in running):
+            until = self._clock.monotonic() + grace_seconds
+            while self._clock.monotonic() < until and any(each.process.exit_code() is None for _, each in running):
                 self._display.show()
-                time.sleep(POLL_SECONDS)
+                self._clock.sleep(POLL_SECONDS)
         finally:
             for _, each in running:
                 each.process.kill()
