@@ -91,14 +91,19 @@ def _without_foreign_noise() -> Callable[[logging.LogRecord], bool]:
 
 
 @contextmanager
-def log_to(path: Path) -> Iterator[None]:
+def log_to(path: Path, *, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Append all messages, tracebacks included, to a file while the block runs.
 
     Write errors, as on a full disk, are ignored: they must not end a run.
+
+    Args:
+        path: The file.
+        unless: Returns whether the file is no longer this process's to write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _QuietFileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda record: not unless())
     root = logging.getLogger()
     root.addHandler(handler)
     try:

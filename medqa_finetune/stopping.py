@@ -41,6 +41,7 @@ class StopRequest:
         self._waiting = False
         self._received = False
         self._foreign: dict[int, Callable[[int, FrameType | None], object]] = {}
+        self._is_handled = False
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -62,6 +63,13 @@ class StopRequest:
     def take_over(self, number: int) -> None:
         """Stop for a signal that another process received; this one's own may follow, and is the first one then."""
         self.number = self.number or number
+
+    def ask(self) -> None:
+        """Ask to stop as SIGTERM does, from another thread of this process."""
+        if self._is_handled:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        else:
+            self.number = self.number or signal.SIGTERM
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         waits = not self._received or not _hurries(number)
@@ -102,8 +110,10 @@ def stoppable() -> Iterator[StopRequest]:
     try:
         for number in previous:
             signal.signal(number, request._receive)
+        request._is_handled = signal.SIGTERM in previous
         yield request
     finally:
+        request._is_handled = False
         for number, handler in previous.items():
             signal.signal(number, handler)
 

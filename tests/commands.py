@@ -68,5 +68,5 @@ def files_below(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix not in (".lock", ".pyc")
+        if path.is_file() and path.suffix not in (".lock", ".lease", ".pyc")
     }

@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import errno
 import json
+import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from medqa_finetune.cell import Cell
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, ModelError, RunError
 from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.files import write_text
+from medqa_finetune.record.lease import SECONDS_VARIABLE, check_held
 from medqa_finetune.record.run_dir import RunDir, this_process
 from medqa_finetune.record.schema import Environment, Failure, Record
 from medqa_finetune.run_state.claim import Claim, claimed, ensure_records, explain_failure
@@ -26,6 +30,8 @@ from tests.cells import HERE, TRAIN, answer, cell_in, evaluate, result, train
 from tests.config.builders import VALID
 from tests.evaluations import evaluation_of, record_of
 from tests.faulty import only_fault
+
+log_of_package = logging.getLogger("medqa_finetune")
 
 OTHER: dict[str, Any] = {"train__epochs": 3.0}
 
@@ -76,7 +82,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".lock"
+        if path.is_file() and path.suffix not in (".lock", ".lease")
     }
 
 
@@ -678,3 +684,62 @@ def test_run_of_version_1_is_upgraded_with_its_predictions(done: Cell, run: RunD
     found = earlier_record(cell_in(outputs))
     assert found is not None
     assert (found.status, found.evaluation) == ("done", first.evaluation)
+
+
+# A lease that another process takes over.
+
+
+def take_over(folder: RunDir | EvaluationDir) -> None:
+    """Put the lease of a process elsewhere in the place of this one's."""
+    path = folder.lock_path.with_suffix(".lease")
+    theirs = json.loads(path.read_bytes()) | {"owner": "0123abcd", "host": "node7", "host_identity": "b", "pid": 4711}
+    write_text(path, json.dumps(theirs))
+
+
+@pytest.mark.parametrize(
+    "end", [RuntimeError("odd"), Interrupted(signal.SIGTERM), KeyboardInterrupt(), ModelError(Fault("damaged", "torn"))]
+)
+def test_who_has_lost_a_run_says_so_and_writes_nothing(end: BaseException, begun: Cell, run: RunDir) -> None:
+    with pytest.raises(RunError) as caught, training(begun):  # noqa: PT012
+        take_over(run)
+        before = content(run.path)
+        raise end
+    assert fault_of(caught) == ("lease-lost", str(run.path))
+    assert "process 4711 on node7" in only_fault(caught).problem
+    assert content(run.path) == before
+    assert run.is_locked()
+
+
+def test_nothing_of_a_lost_run_is_written(begun: Cell, run: RunDir) -> None:
+    with pytest.raises(RunError), training(begun) as claim:  # noqa: PT012
+        take_over(run)
+        before = content(run.path)
+        checkpoints = Checkpoints(run.checkpoints_path, "i")
+        for write in (
+            lambda: claim.update_run(status="trained"),
+            lambda: run.log_metrics({"step": 1}),
+            lambda: claim.end_training(None),
+            lambda: checkpoints.publish(1, 0, {}),
+            run.move_aside,
+            check_held,
+        ):
+            with pytest.raises(RunError) as caught:
+                write()
+            assert only_fault(caught).code == "lease-lost"
+        log_of_package.warning("nobody hears of this")
+        assert content(run.path) == before
+        raise RuntimeError
+
+
+def test_work_on_a_lost_evaluation_is_stopped_at_the_next_renewal(
+    trained: Cell, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECONDS_VARIABLE, "1")
+    with pytest.raises(RunError) as caught, evaluating(trained):  # noqa: PT012
+        assert not run.is_locked()
+        take_over(trained.evaluation)
+        for _ in range(100):
+            time.sleep(0.1)
+    assert fault_of(caught) == ("lease-lost", str(trained.evaluation.path))
+    assert evaluation_of(trained).status == "running"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -92,6 +92,8 @@ def view_of(job: Job, clock: StageClock) -> CellView:
     if job.elsewhere is not None:
         return _view_elsewhere(job, job.elsewhere, clock)
     if job.running is None:
+        if job.next_check and job.worker_elsewhere:
+            return CellView("running elsewhere", say("running elsewhere: {process}", process=job.worker_elsewhere))
         state = "waiting for another process" if job.next_check else "pending"
         return CellView(state, say(state))
     said = read_progress(job.running.process.progress_path)

@@ -102,6 +102,7 @@ class Job:
         attempts: Number of starts in this launch.
         first_start: Time of the first start on the monotonic clock, in seconds.
         next_check: Monotonic time at which to check again whether another process still works on it; 0 if none did.
+        worker_elsewhere: The process on another machine that works on it; empty if none is known.
         is_contested: Whether an attempt found a record of another process that does not exist. A program that
             re-executes itself looks like this, so whoever writes the record during the next attempt counts as the cell.
         running: The current attempt on this machine.
@@ -122,6 +123,7 @@ class Job:
     attempts: int = 0
     first_start: float | None = None
     next_check: float = 0.0
+    worker_elsewhere: str = ""
     is_contested: bool = False
     running: Running | None = None
     elsewhere: Elsewhere | None = None
@@ -244,7 +246,9 @@ class Scheduler:
                 job.finish(ExitStatus("done", by_another=True), "done by another process")
             elif job.run.is_locked():
                 job.next_check = self._clock.monotonic() + CHECK_AGAIN_SECONDS
+                job.worker_elsewhere = job.run.holder_elsewhere()
             else:
+                job.run.drop_expired_leases()
                 self._start(job)
                 if job.running is not None:
                     in_use.add(job.run.path)

@@ -14,6 +14,7 @@ from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import TrainConfig
 from medqa_finetune.errors import DataError
 from medqa_finetune.methods.registry import described
+from medqa_finetune.record.lease import Lease
 from medqa_finetune.record.record_dir import FolderLock
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import Fitted, Record
@@ -71,7 +72,7 @@ def _records(study: Path, but: str) -> Iterator[Record]:
                 yield record.updated(name=path.parent.name)
 
 
-def choosing(run: RunDir) -> AbstractContextManager[None]:
+def choosing(run: RunDir) -> AbstractContextManager[Lease]:
     """Hold the study's lock, under which one run at a time chooses.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.record.checksums import stamp_of
 from medqa_finetune.record.files import append_lines, sha256_of, write_json
+from medqa_finetune.record.lease import check_held
 from medqa_finetune.record.read import read_evaluation, read_lines
 from medqa_finetune.record.record_dir import RecordDir
 from medqa_finetune.record.schema import Evaluation, EvaluationRecord, FileStamp
@@ -130,6 +131,7 @@ class EvaluationDir(RecordDir[Evaluation]):
 def move_aside(path: Path) -> Path:
     """Rename a file or folder to the first free `<name>.old-N`, and return the new path."""
     path, number = path.absolute(), 1
+    check_held(path)
     while (target := path.with_name(f"{path.name}.old-{number}")).exists():
         number += 1
     return path.rename(target)

@@ -164,6 +164,16 @@ class CellDir:
         """Return whether a process is training the run, or working on this evaluation."""
         return self.run.is_locked() or (self.evaluation is not None and self.evaluation.is_locked())
 
+    def holder_elsewhere(self) -> str:
+        """Return the process on another machine that holds a lease of one of them, in words; empty if there is none."""
+        return self.run.holder_elsewhere() or (self.evaluation.holder_elsewhere() if self.evaluation else "")
+
+    def drop_expired_leases(self) -> None:
+        """Remove leases of other machines that this process has seen expire, so that a cell need not watch them."""
+        self.run.drop_expired_lease()
+        if self.evaluation is not None:
+            self.evaluation.drop_expired_lease()
+
     def write_ending(self, ended: Record) -> None:
         """Record the end of a process that could not record it: `status`, `failure` and `finished`.
 

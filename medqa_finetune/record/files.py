@@ -1,4 +1,7 @@
-"""Atomic writes: to a temporary file, flushed to disk, renamed into place."""
+"""Atomic writes: to a temporary file, flushed to disk, renamed into place.
+
+Each looks right before whether this process still holds the lease of the folder, if it held one (`lease.check_held`).
+"""
 
 import hashlib
 import json
@@ -9,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from medqa_finetune.record.lease import check_held
 
 TEMPORARY_PREFIX = ".writing-"
 BLOCK = 1 << 16
@@ -27,7 +32,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with path.open("ab") as file:
             yield file
         return
-    path = Path(os.path.realpath(path))
+    check_held(path)
+    typed, path = path, Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY_PREFIX}{path.name}-")
     try:
@@ -36,6 +42,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
+        check_held(typed)
         Path(temporary).replace(path)
         sync(path.parent)
     except BaseException:
@@ -64,6 +71,7 @@ def append_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
     An incomplete last line, left by a crash, is cut off first, so that the new rows do not continue it.
     """
+    check_held(path)
     text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     with path.open("ab+") as file:
         _cut_torn_line(file)
@@ -91,12 +99,14 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
     The old folder is renamed away before the new one takes its name, and deleted last: at every moment one of the
     two is whole on disk.
     """
+    check_held(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TEMPORARY_PREFIX}{path.name}-"))
     fresh.chmod(0o755)
     retired = fresh.with_name(fresh.name + "-old")
     try:
         fill(fresh)
+        check_held(path)
         if path.exists():
             path.rename(retired)
         fresh.rename(path)

@@ -20,7 +20,15 @@ RECORD_NAME = "record.json"
 EXPORT_NAME = "export"
 EVALUATIONS_NAME = "evaluations"
 # Files of an evaluation that version 1 stored in the run's own folder.
-OF_AN_EVALUATION = (PREDICTIONS, ANSWERING, RESULTS, ITEM_SCORES, EVALUATION_RECORD_NAME, ".evaluation.lock")
+OF_AN_EVALUATION = (
+    PREDICTIONS,
+    ANSWERING,
+    RESULTS,
+    ITEM_SCORES,
+    EVALUATION_RECORD_NAME,
+    ".evaluation.lock",
+    ".evaluation.lease",
+)
 NOT_STAMPED = (
     RECORD_NAME,
     "log.txt",
@@ -31,6 +39,7 @@ NOT_STAMPED = (
     EVALUATIONS_NAME,
     EXPORT_NAME,
     f".{EXPORT_NAME}.lock",
+    f".{EXPORT_NAME}.lease",
     *OF_AN_EVALUATION,
 )
 

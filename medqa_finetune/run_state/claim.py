@@ -4,7 +4,7 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from medqa_finetune.ranks import RankLostError
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.files import sweep
+from medqa_finetune.record.lease import Lease
 from medqa_finetune.record.run_dir import RunDir, now, this_process
 from medqa_finetune.record.schema import (
     Environment,
@@ -94,6 +95,7 @@ class Claim:
         trackers: What the settings report to; opened when they are needed.
         in_training: Whether the run's lock is still held.
         is_in_charge: Whether this process records how the work ends.
+        leases: Leases that it has taken for the cell.
     """
 
     cell: Cell
@@ -104,6 +106,7 @@ class Claim:
 
     in_training: bool = True
     is_in_charge: bool = True
+    leases: list[Lease] = field(default_factory=list)
 
     @property
     def record(self) -> Record:
@@ -129,6 +132,37 @@ class Claim:
         fault = error.fault.but(file=str(self.cell.run.path))
         _note(self, "failed", _failure_of(error, fault))
         self.is_in_charge = False
+
+    def heed(self, lease: Lease) -> None:
+        """Stop if another process takes a lease over; nothing more is written then."""
+        # By its name at that time: the request is another one once signals are handled.
+        lease.on_loss = lambda: self.stop.ask()  # noqa: PLW0108
+        self.leases.append(lease)
+
+    @property
+    def has_lost_a_lease(self) -> bool:
+        """Whether another process is known to have taken a lease over."""
+        return any(lease.lost_to is not None for lease in self.leases)
+
+    @contextlib.contextmanager
+    def raising_losses(self) -> Iterator[None]:
+        """Raise the loss of a lease in place of any error in the block, and record nothing then: the run is another's.
+
+        Raises:
+            RunError: another process has taken a lease over; names it.
+        """
+        try:
+            yield
+        except BaseException:
+            for lease in self.leases:
+                try:
+                    lease.check()
+                except RunError:
+                    self.is_in_charge = False
+                    raise
+                except OSError as error:
+                    log.debug("a lease cannot be read: %s", error)
+            raise
 
     def update_run(self, **known: Any) -> Record:
         """Add fields that are known before training to the run's record."""
@@ -169,7 +203,7 @@ class Claim:
         cell = self.cell
         # If another process has locked the evaluation, that process records how it ends.
         self.is_in_charge = False
-        self._held.enter_context(cell.evaluation.lock())
+        self.heed(self._held.enter_context(cell.evaluation.lock(watches=True)))
         self.is_in_charge = True
         ensure_records(cell)
         sweep(cell.evaluation.path)
@@ -260,36 +294,37 @@ def claimed(cell: Cell) -> Iterator[Claim]:
     With `overwrite`, a folder that is not empty is moved aside first.
 
     Raises:
-        MedQAError: as `earlier_record` does, or another process works on the cell.
+        MedQAError: as `earlier_record` does, or another process works on the cell, or has taken it over.
         RunError: in place of any error that is not a MedQAError; its traceback is in the log.
     """
     run = cell.run
     with contextlib.ExitStack() as held, contextlib.ExitStack() as training:
         try:
-            training.enter_context(run.lock())
+            lease = training.enter_context(run.lock(watches=True))
             # Hydra's own launchers make an empty folder before a job starts.
             if cell.config.overwrite and run.path.exists() and any(run.path.iterdir()):
                 log.info("%s: moved aside to %s", run.path, run.move_aside())
             # From here on, what is in the folder is this run's own.
             cell = cell.without_overwriting()
             ensure_records(cell)
-            held.enter_context(log_to(run.log_path))
+            claim = Claim(cell, StopRequest(), _trackers_of(cell), held, training)
+            claim.heed(lease)
+            held.enter_context(log_to(run.log_path, unless=lambda: claim.has_lost_a_lease))
         except OSError as error:
             raise ConfigError(
                 Fault("not-writable", f"cannot be written ({error})", key="outputs", got=cell.config.outputs)
             ) from None
-        with _recording_failure(cell, held, training) as claim:
+        with _recording_failure(claim):
             yield claim
 
 
 @contextlib.contextmanager
-def _recording_failure(cell: Cell, held: contextlib.ExitStack, training: contextlib.ExitStack) -> Iterator[Claim]:
-    run = cell.run
-    claim = Claim(cell, StopRequest(), _trackers_of(cell), held, training)
+def _recording_failure(claim: Claim) -> Iterator[None]:
+    run = claim.cell.run
     try:
-        with stoppable() as stop, claim.trackers:
+        with stoppable() as stop, claim.raising_losses(), claim.trackers:
             claim.stop = stop
-            yield claim
+            yield
     except MedQAError as error:
         faults = [fault.as_json() for fault in error.faults]
         _note(claim, "failed", Failure(type(error).__name__, str(error), final=True, faults=faults))

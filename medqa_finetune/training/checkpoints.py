@@ -19,6 +19,7 @@ from medqa_finetune.compat.pydantic import fault_of
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.checksums import damages, stamps_below
 from medqa_finetune.record.files import TEMPORARY_PREFIX, sweep, sync, write_json
+from medqa_finetune.record.lease import check_held
 from medqa_finetune.record.schema import FileStamp
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,7 @@ class Checkpoints:
                 sync(path)
         manifest = Manifest(step, self.identity, best_step, stamps_below(written))
         write_json(written / MANIFEST, asdict(manifest))
+        check_held(self.folder)
         self._remove(step)  # a damaged one of the same step, which the resumed run did not use
         written.rename(self.path(step))
         sync(self.folder)

@@ -15,6 +15,7 @@ from medqa_finetune.config.schema import TrainConfig
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.model.fp32_blocks import way_out_of_fp16
 from medqa_finetune.progress import advance, within
+from medqa_finetune.record.lease import check_held
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import StopRequest
 from medqa_finetune.training.batches import Batch
@@ -331,6 +332,8 @@ class Milestones(TrainerCallback):
             self._plan.stop.take_over(stop)
             control.should_save = control.should_training_stop = True
         if control.should_save:
+            # Trainer writes a checkpoint's files by itself.
+            check_held()
             self._meter.pause()
 
     def _is_checkpoint_due(self, step: int) -> bool:

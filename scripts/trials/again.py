@@ -164,7 +164,7 @@ def second(trial: Trial, setting: Setting, kind: str) -> Second:
 
 def copy_first(trial: Trial, first: Reference) -> dict[str, bytes]:
     """Copy the finished run into the trial's outputs, and return its files."""
-    shutil.copytree(first.place / "outputs", trial.outputs, ignore=shutil.ignore_patterns("*.lock"))
+    shutil.copytree(first.place / "outputs", trial.outputs, ignore=shutil.ignore_patterns("*.lock", "*.lease"))
     return checks.contents(trial.outputs / "demo" / first.run.path.name)
 
 

@@ -153,7 +153,7 @@ def results(run: RunDir) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
         name = path.relative_to(run.path).as_posix()
-        hidden = path.name.startswith(TEMPORARY_PREFIX) or path.suffix == ".lock"
+        hidden = path.name.startswith(TEMPORARY_PREFIX) or path.suffix in (".lock", ".lease")
         if name.split("/")[0] in NOT_COMPARED or hidden:
             continue
         # Known files of the run and its evaluations are parsed; all others are compared byte by byte.
@@ -243,5 +243,5 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".lock"
+        if path.is_file() and path.suffix not in (".lock", ".lease")
     }

@@ -131,7 +131,9 @@ class Trial:
         """Return the undisturbed result of a command on an undisturbed run, shared by all trials."""
 
         def copy(place: Path) -> None:
-            shutil.copytree(first.place / "outputs", place / "outputs", ignore=shutil.ignore_patterns("*.lock"))
+            shutil.copytree(
+                first.place / "outputs", place / "outputs", ignore=shutil.ignore_patterns("*.lock", "*.lease")
+            )
 
         return self._undisturbed(module, words, [first.place.name, module, *words], copy)
 
@@ -142,7 +144,9 @@ class Trial:
         with FileLock(place / ".made.lock"):
             if not (place / "seconds").is_file():
                 shutil.rmtree(place / "outputs", ignore_errors=True)
-                shutil.copytree(first.place / "outputs", place / "outputs", ignore=shutil.ignore_patterns("*.lock"))
+                shutil.copytree(
+                    first.place / "outputs", place / "outputs", ignore=shutil.ignore_patterns("*.lock", "*.lease")
+                )
                 change(Reference(place, first.seconds).run)
                 (place / "seconds").write_text(str(first.seconds), encoding="utf-8")
         return Reference(place, first.seconds)

@@ -1,5 +1,6 @@
 """The order in which cells are started, where, how often, and how they are stopped; cells are small programs."""
 
+import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.launch import scheduler
-from medqa_finetune.launch.display import LiveDisplay
+from medqa_finetune.launch.display import LiveDisplay, view_of
 from medqa_finetune.launch.gpus import Gpu, Slot
 from medqa_finetune.launch.scheduler import Job, Scheduler
+from medqa_finetune.progress import StageClock
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
@@ -212,6 +214,35 @@ def test_unfinished_run_of_another_process_is_taken_over(tmp_path: Path) -> None
             time.sleep(0.02)
     assert states(jobs) == ["done"]
     assert starts(jobs[0]) == 1
+
+
+def lease_elsewhere(run: RunDir, seconds: float) -> None:
+    """Leave the lease of a process on another machine, which is not renewed any more."""
+    holder = {"owner": "0123abcd", "host": "node7", "host_identity": "node7 boot", "pid": 4711, "started": "1"}
+    fields = {**holder, "seconds": seconds, "renewals": "000000000000"}
+    run.lock_path.with_suffix(".lease").write_text(json.dumps(fields), encoding="utf-8")
+
+
+def test_run_of_another_machine_is_waited_for_and_taken_over_once_its_lease_has_expired(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    locked = COUNT + "with run.lock(watches=True):\n    run.update(status='done')\n"
+    jobs = [job(tmp_path / "cell", BEGIN + locked)]
+    lease_elsewhere(jobs[0].run.run, seconds=2)
+    began = time.monotonic()
+    with LiveDisplay(jobs) as display:
+        each = Scheduler(jobs, [CPU], retries=0, display=display)
+        each.start_due_jobs()
+        assert view_of(jobs[0], StageClock()).text == "running elsewhere: process 4711 on node7"
+        while each.has_open_jobs():
+            each.start_due_jobs()
+            each.collect_exits()
+            time.sleep(0.02)
+    assert states(jobs) == ["done"]
+    assert starts(jobs[0]) == 1
+    # The launcher has watched the lease; the cell does not do so again.
+    assert 2 <= time.monotonic() - began < 4
+    assert any("taken over from process 4711 on node7" in message for message in caplog.messages)
 
 
 def test_taken_run_costs_no_retry(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from medqa_finetune.errors import NO_VALUE, DataError, RunError
 from medqa_finetune.record.read import read_lines
@@ -235,13 +236,14 @@ def test_who_works_on_a_run_is_known_without_disturbing_them(tmp_path: Path) -> 
             run.check_free()
         fault = only_fault(caught)
         assert (fault.code, fault.file) == ("busy", str(run.path))
-        assert "process 4711 on far-away" in fault.problem  # where to look for it
+        assert f"process {os.getpid()} on {socket.gethostname()}" in fault.problem  # where to look for it
     assert not run.is_locked()
 
 
 def busy_problem(run: RunDir) -> str:
-    """Return what a refusal says while another lock of this process holds the run."""
-    with run.lock():
+    """Return what a refusal says while a process of an earlier version, which takes no lease, holds the run."""
+    with FileLock(run.lock_path):
+        assert run.is_locked()
         with pytest.raises(RunError) as caught:
             run.lock(patience=0.0).__enter__()
         return only_fault(caught).problem

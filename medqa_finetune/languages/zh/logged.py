@@ -247,6 +247,12 @@ TEXTS = {
     "the scores of {name} are those of evaluation {other}": "{name} 的分数来自评测 {other}",
     "{run}, evaluation {name}: done before, nothing to do": "{run}，评测 {name}：之前已完成，无需再做",
     "{path}: moved aside to {other}": "{path}：已移到 {other}",
+    "{path} is held by {holder}; waiting up to {seconds} seconds for a sign of life": (
+        "{path} 由 {holder} 持有；最多等待 {seconds} 秒，看它是否还在运行"
+    ),
+    "{path} is taken over from {holder}, which has not renewed its lease for {seconds} seconds": (
+        "接管 {path}：{holder} 已有 {seconds} 秒没有续租"
+    ),
     "{path}: another process works on it; it is not scored again": "{path}：另一个进程正在处理；不重新评分",
     (
         "method={method} with {model} may need {needed} GiB ({parts}) where {count} pairs of "

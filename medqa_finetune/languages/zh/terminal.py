@@ -35,6 +35,7 @@ TEXTS = {
     # States of a cell
     "pending": "等待中",
     "waiting for another process": "等待另一个进程",
+    "running elsewhere: {process}": "在别处运行：{process}",
     "running": "运行中",
     **STAGES,
     "failed": "失败",

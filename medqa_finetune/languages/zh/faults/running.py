@@ -105,6 +105,12 @@ TEXTS = {
     "this version of the package does not read it": "这个版本的软件包不能读取它",
     "{owner} is working on this run": "{owner} 正在处理这个运行",
     "Wait for it, or stop it.": "请等待它完成，或停止它。",
+    "{owner} has taken this run over": "{owner} 已接管这个运行",
+    (
+        "This process was paused, or cut off from the folder, for more than {seconds} seconds; it has written nothing "
+        "since."
+    ): "这个进程被暂停、或与文件夹断开超过 {seconds} 秒；此后没有再写入。",
+    "must be a number of seconds ≥ 1": "必须是不小于 1 的秒数",
     "cannot be locked ({reason})": "无法加锁（{reason}）",
     "Give a folder that is writable.": "请给出可写的文件夹。",
     "Give the folder that runs were written to.": "请给出存放运行的文件夹。",
