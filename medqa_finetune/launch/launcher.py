@@ -25,7 +25,7 @@ from medqa_finetune.launch.cell_launcher import PLUGIN_MODULE, CellLauncher, job
 from medqa_finetune.launch.cluster.settings import SlurmLauncherConfig
 from medqa_finetune.launch.display import LiveDisplay
 from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
-from medqa_finetune.launch.gpus import Slot, make_slots, visible_gpus
+from medqa_finetune.launch.gpus import Slot, keep_gpus, make_slots, visible_gpus
 from medqa_finetune.launch.scheduler import POLL_SECONDS, Job, Scheduler, job_of, label_jobs
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir, evaluation_parts, find_evaluation_named
@@ -43,7 +43,9 @@ NOT_FOR_CELLS = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweepe
 
 @dataclasses.dataclass
 class LocalLauncherConfig:
-    """`hydra/launcher=local`: a queue over the GPUs of this machine.
+    """`hydra/launcher=local`: a queue over the GPUs of this machine, which it shares with other launches.
+
+    A GPU is used by one cell at a time, whichever launch it belongs to; others wait for it.
 
     Attributes:
         max_parallel: Maximum number of cells at a time; None is one per `gpus_per_cell` GPUs, and one without GPUs.
@@ -234,7 +236,7 @@ def run_jobs(
             job.finish(ExitStatus("done"), "done before, untouched" + _missing_files(job.run.run, job.earlier))
     label_jobs(jobs)
     with stoppable() as stop, LiveDisplay(jobs) as display, stop.deferred():
-        scheduler = Scheduler(jobs, slots, retries=retries, display=display)
+        scheduler = Scheduler(jobs, slots, retries=retries, display=display, keep=keep_gpus)
         try:
             while scheduler.has_open_jobs() and stop.number is None:
                 scheduler.start_due_jobs()

@@ -12,7 +12,7 @@ from medqa_finetune.errors import Fault
 from medqa_finetune.languages.labels import spoken_label
 from medqa_finetune.languages.translate import say
 from medqa_finetune.launch.exit_status import Attempt, ExitStatus, classify_exit, read_or_none, summarize_record
-from medqa_finetune.launch.gpus import Slot
+from medqa_finetune.launch.gpus import Gpu, KeptGpus, Slot
 from medqa_finetune.launch.stage import ProgressRows, read_progress
 from medqa_finetune.launch.worker import CellProcess, cell_command
 from medqa_finetune.record.evaluations import CellDir
@@ -59,16 +59,20 @@ class StartedProcess(Protocol):
         """Kill it if it still runs; return the exit code and the last output lines."""
 
 
-# Starts a process, given its command line, variables added to those of this process, and its cell if it has one.
-Starter = Callable[[Sequence[str], Mapping[str, str], "Cell | None"], StartedProcess]
+# Starts a process, given its command line, variables added to those of this process, its cell if it has one, and the
+# numbers of open files that it keeps.
+Starter = Callable[[Sequence[str], Mapping[str, str], "Cell | None", Sequence[int]], StartedProcess]
+# Keeps GPUs from other launches; None if one of them uses any.
+Keeper = Callable[[Sequence[Gpu]], KeptGpus | None]
 
 
 @dataclass(frozen=True)
 class Running:
-    """A running attempt at a job: its process, its slot, and the run's progress before it."""
+    """A running attempt at a job: its process, its slot with the GPUs, and the run's progress before it."""
 
     process: StartedProcess
     slot: Slot
+    kept: KeptGpus
     attempt: Attempt
     progress_before: ProgressRows
 
@@ -204,6 +208,7 @@ class Scheduler:
         retries: How often a crashed job is restarted.
         display: Receives progress and messages.
         start: Starts the process of an attempt.
+        keep: Keeps the GPUs of an attempt from other launches.
         clock: The clock of the launch; that of the jobs.
     """
 
@@ -215,6 +220,7 @@ class Scheduler:
         retries: int,
         display: Display,
         start: Starter = CellProcess,
+        keep: Keeper = lambda gpus: KeptGpus(),
         clock: Clock = time,
     ) -> None:
         self._jobs = jobs
@@ -223,6 +229,8 @@ class Scheduler:
         self._retries = retries
         self._display = display
         self._start_process = start
+        self._keep = keep
+        self._has_said_that_it_waits = False
         self._clock = clock
 
     def has_open_jobs(self) -> bool:
@@ -248,8 +256,11 @@ class Scheduler:
                 job.next_check = self._clock.monotonic() + CHECK_AGAIN_SECONDS
                 job.worker_elsewhere = job.run.holder_elsewhere()
             else:
+                place = self._take_slot()
+                if place is None:
+                    return
                 job.run.drop_expired_leases()
-                self._start(job)
+                self._start(job, *place)
                 if job.running is not None:
                     in_use.add(job.run.path)
 
@@ -260,17 +271,33 @@ class Scheduler:
         is_old = job.overwrites and record == job.earlier
         return is_old or record is None or not record.is_trained
 
-    def _start(self, job: Job) -> None:
+    def _take_slot(self) -> tuple[Slot, KeptGpus] | None:
+        """Return a free slot whose GPUs no other launch uses; says the first time that there is none."""
+        for slot in self._free:
+            kept = self._keep(slot.gpus or ())
+            if kept is not None:
+                self._free.remove(slot)
+                return slot, kept
+        if not self._has_said_that_it_waits:
+            gpus = ", ".join(slot.label for slot in self._free)
+            self._display.print_line(say("waiting for GPUs that other launches on this machine use: {gpus}", gpus=gpus))
+            self._has_said_that_it_waits = True
+        return None
+
+    def _start(self, job: Job, slot: Slot, kept: KeptGpus) -> None:
         before, progress = read_or_none(job.run), read_progress(job.run)
         try:
-            environment = {**self._free[0].environment(), PARALLEL_VARIABLE: self._parallel}
-            process = self._start_process(cell_command(job.overrides_now(before)), environment, job.cell_now(before))
+            environment = {**slot.environment(), PARALLEL_VARIABLE: self._parallel}
+            command = cell_command(job.overrides_now(before))
+            process = self._start_process(command, environment, job.cell_now(before), kept.files)
         except OSError as error:
+            kept.give_back()
+            self._free.append(slot)
             job.finish(ExitStatus("failed", f"its process could not be started ({error})"))
             return
         identity = None if job.is_contested else process.identity
         attempt = Attempt(job.run, before, identity, job.overwrites and before == job.earlier)
-        job.running = Running(process, self._free.popleft(), attempt, progress)
+        job.running = Running(process, slot, kept, attempt, progress)
         job.attempts += 1
         job.next_check = 0.0
         job.first_start = job.first_start or self._clock.monotonic()
@@ -285,6 +312,7 @@ class Scheduler:
         code, lines = running.process.end()
         status = classify_exit(running.attempt, code, lines, running.process.faults, stopping)
         job.running = None
+        running.kept.give_back()
         self._free.append(running.slot)
         if status.state == "taken":
             job.attempts -= 1  # it never began

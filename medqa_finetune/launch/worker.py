@@ -60,13 +60,20 @@ class CellProcess:
         command: Its command line.
         environment: Variables added to those of this process.
         cell: What it is given to run; None for a program without cells.
+        files: Numbers of open files that it keeps open until it ends.
 
     Attributes:
         faults: Why it refused its arguments; available after it has ended.
         progress_path: File to which it writes what it is doing.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], cell: "Cell | None" = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cell: "Cell | None" = None,
+        files: Sequence[int] = (),
+    ) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
         self._ended: tuple[int, list[str]] | None = None
         self.faults: list[Fault] = []
@@ -91,6 +98,7 @@ class CellProcess:
                 stdout=self._output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=files,
             )
         except OSError:
             self._output.close()

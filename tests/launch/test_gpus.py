@@ -1,13 +1,16 @@
 """Which GPUs there are, by what the user allows and what the driver lists, and how cells share them out."""
 
+import subprocess
+import sys
 import threading
+import uuid
 
 import pynvml
 import pytest
 
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.launch import gpus
-from medqa_finetune.launch.gpus import VARIABLE, Gpu, Slot, make_slots, visible_gpus
+from medqa_finetune.launch.gpus import VARIABLE, Gpu, Slot, keep_gpus, make_slots, visible_gpus
 from medqa_finetune.ranks import STARTED_VARIABLE
 from tests.faulty import only_fault
 
@@ -44,6 +47,7 @@ class Driver:
 
     def __init__(self, **gpus: dict[int, str]) -> None:
         self.gpus = gpus
+        self.models: dict[str, str] = {}
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(VARIABLE, raising=False)
@@ -53,6 +57,7 @@ class Driver:
             "nvmlDeviceGetCount": lambda: len(self.gpus),
             "nvmlDeviceGetHandleByIndex": list(self.gpus).__getitem__,
             "nvmlDeviceGetUUID": lambda device: device,
+            "nvmlDeviceGetName": lambda device: self.models.get(device, "T4"),
             "nvmlDeviceGetMaxMigDeviceCount": self.count_parts,
             "nvmlDeviceGetMigDeviceHandleByIndex": self.part,
         }
@@ -90,6 +95,79 @@ def test_missing_or_failing_driver_is_no_gpu(error: type[Exception], monkeypatch
     Driver(a={}).install(monkeypatch)
     monkeypatch.setattr(pynvml, "nvmlInit", fail)
     assert visible_gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("allowed", "models", "order", "uuids"),
+    [
+        ("1,0", {}, None, ["GPU-bb", "GPU-aa"]),
+        ("GPU-b,GPU-aa", {}, None, ["GPU-bb", "GPU-aa"]),
+        ("GPU-", {}, None, [""]),
+        ("7", {}, None, [""]),
+        # The driver has its own order of GPUs of two kinds, unless CUDA is told to take it.
+        ("1,GPU-bb", {"GPU-bb": "A100"}, None, ["", "GPU-bb"]),
+        ("1,GPU-bb", {"GPU-bb": "A100"}, "PCI_BUS_ID", ["GPU-bb", "GPU-bb"]),
+    ],
+)
+def test_launches_know_a_gpu_by_its_uuid_however_it_is_named(
+    allowed: str, models: dict[str, str], order: str | None, uuids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(**{"GPU-aa": {}, "GPU-bb": {}})
+    driver.models = models
+    driver.install(monkeypatch)
+    monkeypatch.setenv(VARIABLE, allowed)
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if order is not None:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
+    assert [gpu.uuid for gpu in visible_gpus()] == uuids
+
+
+def unique_gpus(count: int) -> list[Gpu]:
+    """GPUs of which other tests at the same time know nothing."""
+    return [Gpu(str(number), str(number), f"GPU-{uuid.uuid4()}") for number in range(count)]
+
+
+def test_gpus_are_kept_until_they_are_given_back() -> None:
+    first, second = unique_gpus(2)
+    kept = keep_gpus([first])
+    assert kept is not None
+    assert keep_gpus([first]) is None
+    assert keep_gpus([second, first]) is None
+    other = keep_gpus([second])  # all or none: it was not kept before
+    assert other is not None
+    kept.give_back()
+    again = keep_gpus([first])
+    assert again is not None
+    for each in (other, again):
+        each.give_back()
+
+
+def test_gpus_are_kept_for_a_cell_that_outlives_its_launcher() -> None:
+    both = unique_gpus(2)
+    kept = keep_gpus(both)
+    assert kept is not None
+    code = "import sys; sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, pass_fds=kept.files) as cell:
+        kept.give_back()
+        assert keep_gpus(both[1:]) is None
+        cell.kill()
+    again = keep_gpus(both)
+    assert again is not None
+    again.give_back()
+
+
+def test_without_gpus_and_without_such_names_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = unique_gpus(1)
+    for _ in range(2):
+        assert keep_gpus([]) is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "platform", "darwin")
+        assert all(keep_gpus(gpu) is not None for _ in range(2))
+    monkeypatch.setattr(gpus, "KEPT_PREFIX", "\0" + "long" * 50)
+    assert all(keep_gpus(gpu) is not None for _ in range(2))
+    assert len(caplog.messages) == 2
 
 
 def test_driver_that_hangs_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,9 @@ def run(*arguments: str, cwd: Path, **variables: str) -> "subprocess.CompletedPr
 
 
 @contextmanager
-def running(*arguments: str, cwd: Path) -> Iterator[warm.Forked]:
-    with warm.start([str(PROGRAM), *LOCAL, *arguments], cwd=cwd, variables=environment(cwd) | VARIABLES) as process:
+def running(*arguments: str, cwd: Path, **variables: str) -> Iterator[warm.Forked]:
+    given = environment(cwd) | VARIABLES | variables
+    with warm.start([str(PROGRAM), *LOCAL, *arguments], cwd=cwd, variables=given) as process:
         try:
             yield process
         finally:
@@ -160,10 +161,25 @@ def test_configured_multirun_does_not_sweep_in_cells(tmp_path: Path) -> None:
 
 
 def test_cells_see_the_gpus_of_their_slot(tmp_path: Path) -> None:
-    done = run("name=a,b", "seconds=1", cwd=tmp_path, CUDA_VISIBLE_DEVICES="5,MIG-7")
+    gpus = [f"{kind}-{os.getpid()}" for kind in ("G", "M")]
+    done = run("name=a,b", "seconds=1", cwd=tmp_path, CUDA_VISIBLE_DEVICES=",".join(gpus))
     assert done.returncode == 0, done.stderr
     started = [line for line in done.stderr.splitlines() if "running" in line]
-    assert [line.rpartition("GPU ")[2] for line in started[:2]] == ["5", "MIG-7"]
+    assert [line.rpartition("GPU ")[2] for line in started[:2]] == gpus
+
+
+def test_a_second_launch_waits_for_the_gpu_of_the_first_also_after_that_was_killed(tmp_path: Path) -> None:
+    gpu = {"CUDA_VISIBLE_DEVICES": f"K-{os.getpid()}"}
+    with running("name=a", "seconds=2.5", cwd=tmp_path, **gpu) as first:
+        wait_for(tmp_path / "out" / "a" / "starts")
+        first.kill()
+        first.wait()
+    # The cell, which does not watch its launcher, goes on.
+    began = time.monotonic()
+    done = run("name=b", cwd=tmp_path, **gpu)
+    assert done.returncode == 0, done.stderr
+    assert f"waiting for GPUs that other launches on this machine use: K-{os.getpid()}" in done.stderr
+    assert time.monotonic() - began > 0.5
 
 
 def test_too_many_gpus_are_refused_before_the_start(tmp_path: Path) -> None:

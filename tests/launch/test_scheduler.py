@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from medqa_finetune.launch import scheduler
 from medqa_finetune.launch.display import LiveDisplay, view_of
-from medqa_finetune.launch.gpus import Gpu, Slot
+from medqa_finetune.launch.gpus import Gpu, Slot, keep_gpus
 from medqa_finetune.launch.scheduler import Job, Scheduler
 from medqa_finetune.progress import StageClock
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -116,6 +117,30 @@ def test_every_slot_runs_a_cell_on_its_gpu(tmp_path: Path) -> None:
     assert states(jobs) == ["done"] * 4
     seen = [(tmp_path / name).read_text(encoding="utf-8") for name in "abcd"]
     assert sorted(seen[:2]) == sorted(seen[2:]) == ["0", "MIG-x"]
+
+
+def test_two_launches_share_the_gpus_of_a_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = (
+        "import pathlib, sys, time; me = pathlib.Path(sys.argv[1]); gpu = me.parent / 'in use'\n"
+        "gpu.touch(exist_ok=False); time.sleep(0.2); gpu.unlink(); me.touch()\n"
+    )
+    slots = [Slot((Gpu("0", "0", f"GPU-{uuid.uuid4()}"),))]
+    launches = []
+    for launch in "ab":
+        jobs = [
+            Job([name], [alone, str(tmp_path / (launch + name))], CellDir(RunDir(tmp_path / launch / name)), None)
+            for name in "12"
+        ]
+        with LiveDisplay(jobs) as display:
+            launches.append((jobs, Scheduler(jobs, slots, retries=0, display=display, keep=keep_gpus)))
+    until = time.monotonic() + 30
+    while any(each.has_open_jobs() for _, each in launches) and time.monotonic() < until:
+        for _, each in launches:
+            each.start_due_jobs()
+            each.collect_exits()
+        time.sleep(0.02)
+    assert [states(jobs) for jobs, _ in launches] == [["done"] * 2] * 2
+    assert capsys.readouterr().err.count("waiting for GPUs that other launches on this machine use: 0") == 2
 
 
 @pytest.mark.parametrize("retries", [0, 2])

@@ -253,6 +253,7 @@ TEXTS = {
     "{path} is taken over from {holder}, which has not renewed its lease for {seconds} seconds": (
         "接管 {path}：{holder} 已有 {seconds} 秒没有续租"
     ),
+    "GPUs are not kept from other launches on this machine: {error}": "无法让本机的其他启动避开这些 GPU：{error}",
     "{path}: another process works on it; it is not scored again": "{path}：另一个进程正在处理；不重新评分",
     (
         "method={method} with {model} may need {needed} GiB ({parts}) where {count} pairs of "

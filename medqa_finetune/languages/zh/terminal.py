@@ -46,6 +46,7 @@ TEXTS = {
     "done before, untouched, {count} of its files missing": "之前已完成，未改动，缺少 {count} 个文件",
     "done by another process": "由另一个进程完成",
     "done  {scores}": "完成  {scores}",
+    "waiting for GPUs that other launches on this machine use: {gpus}": "等待本机其他启动正在使用的 GPU：{gpus}",
     "trying again ({number} of {most})": "重试（第 {number} 次，最多 {most} 次）",
     "stopping 1 cell, which writes a checkpoint first; again to stop at once": (
         "正在停止 1 格，它会先写检查点；再按一次立即停止"
