@@ -38,6 +38,7 @@ SECONDS = 90.0
 RENEWALS = 6  # within these seconds
 # Time after which a file that two machines wrote at once reads the same on both.
 SETTLE_SECONDS = 1.0
+GONE = "its lease is gone: another process has taken this run over and ended, or somebody removed it"
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -90,6 +91,10 @@ def _seconds() -> float:
         if 1 <= float(text) < math.inf:
             return float(text)
     raise ConfigError(Fault("out-of-range", "must be a number of seconds ≥ 1", key=SECONDS_VARIABLE, got=text))
+
+
+# Who has a lease that is gone.
+NOBODY = Holder("", "", "", 0, None, SECONDS)
 
 
 class State(Enum):
@@ -233,6 +238,8 @@ def _succeed(path: Path, former: Look, heir: Holder) -> bool:
         whole = path.with_name(f"{path.name}-{heir.owner}")
         whole.write_bytes(own)
         whole.replace(path)
+        # Left where the former holder was killed right after it had created its lease.
+        path.with_name(f"{path.name}-{former.holder.owner}").unlink(missing_ok=True)
         if former.state is State.EXPIRED:
             time.sleep(min(SETTLE_SECONDS, former.holder.seconds / RENEWALS))
         return _read(path) == own
@@ -281,10 +288,10 @@ class Lease:
             raise RunError(
                 Fault(
                     "lease-lost",
-                    f"{self.lost_to} has taken this run over",
+                    GONE if self.lost_to is NOBODY else f"{self.lost_to} has taken this run over",
                     file=str(self._folder),
-                    hint=f"This process was paused, or cut off from the folder, for more than {self._holder.seconds:g} "
-                    "seconds; it has written nothing since.",
+                    hint=f"A process that is paused, or cut off from the folder, for {self._holder.seconds:g} seconds "
+                    "loses it, and writes nothing more.",
                 )
             )
 
@@ -325,11 +332,10 @@ class Lease:
                     file.seek(0)
                     file.write(self._holder.content(self._renewals))
         except FileNotFoundError:
-            # Somebody removed it, or moved what is around it; nobody has taken it if it can be created anew.
-            with contextlib.suppress(FileNotFoundError):
-                if _create(self._path, self._holder.content(self._renewals), self._holder.owner):
-                    return
-            content = _read(self._path) or b""
+            # Whoever took it may have given it back already. Where all is gone, there is nothing left to take.
+            if self._path.parent.is_dir() and not self._ended.is_set():
+                self.lost_to = NOBODY
+            return
         heir = _read(_succession(self._path, self._holder.owner))
         if heir is not None and not self._is_own(heir):
             self.lost_to = _parsed(heir)

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 import psutil
 from filelock import FileLock, Timeout
 
+from medqa_finetune.compat.failures import is_disk_full
 from medqa_finetune.errors import DataError, Fault, RunError
 from medqa_finetune.record.files import write_json
 from medqa_finetune.record.lease import Lease, Look, State, look_at, take
@@ -69,14 +70,7 @@ class FolderLock:
             lease = self._take(lock, owner, patience, watches=watches)
         except OSError as error:
             lock.release()
-            raise RunError(
-                Fault(
-                    "not-writable",
-                    f"cannot be locked ({error.strerror})",
-                    file=str(self.folder),
-                    hint="Give a folder that is writable.",
-                )
-            ) from None
+            raise RunError(self._fault_of(error)) from None
         except BaseException:
             lock.release()
             raise
@@ -85,6 +79,13 @@ class FolderLock:
         finally:
             lease.release()
             lock.release()
+
+    def _fault_of(self, error: OSError) -> Fault:
+        if is_disk_full(error):
+            hint = "What was finished is intact: free some space, and the same command resumes it."
+            return Fault("disk-full", f"the disk is full ({error})", file=str(self.folder), hint=hint)
+        hint = "Give a folder that is writable."
+        return Fault("not-writable", f"cannot be locked ({error.strerror})", file=str(self.folder), hint=hint)
 
     def _take(self, lock: FileLock, owner: str, patience: float, *, watches: bool) -> Lease:
         """Take the lock, then the lease."""

@@ -21,7 +21,7 @@ from medqa_finetune.ranks import RankLostError
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.files import sweep
-from medqa_finetune.record.lease import Lease
+from medqa_finetune.record.lease import Lease, check_held
 from medqa_finetune.record.run_dir import RunDir, now, this_process
 from medqa_finetune.record.schema import (
     Environment,
@@ -252,6 +252,7 @@ class Claim:
         finished = now()
         # Written before the evaluation is `done`: after a kill between the two, the next start finishes it.
         with run.lock(WRITE_PATIENCE_SECONDS):
+            check_held()  # of the evaluation too, whose results are written into the run's folder
             record = upgrade(run, self.record)
             if record.evaluation_name in (None, evaluation.name) or evaluation.name == DEFAULT_EVALUATION:
                 run.write_results(result)

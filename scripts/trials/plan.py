@@ -3,7 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scripts.trials import again, changes, disks, files, first_version, patterns, remade, stops, surroundings, sweeps
+from scripts.trials import (
+    again,
+    changes,
+    disks,
+    files,
+    first_version,
+    leases,
+    patterns,
+    remade,
+    stops,
+    surroundings,
+    sweeps,
+)
 from scripts.trials.trial import Trial
 
 
@@ -79,4 +91,8 @@ FAULTS: dict[str, Injection] = {
         "`evaluate run=PATTERN` for several runs, its launcher or a cell killed", patterns.evaluate_pattern
     ),
     "F26": Injection("trained weights of a finished run damaged before its second evaluation", remade.damage_weights),
+    "F27": Injection(
+        "a run paused or killed on one machine, taken over on another whose clock is off; the paused one goes on",
+        leases.take_over,
+    ),
 }

@@ -99,6 +99,16 @@ class Child:
         os.set_blocking(self._pipe, False)
         self._status: int | None = None
 
+    @property
+    def said(self) -> str:
+        """What it has said so far."""
+        return self._output.decode("utf-8", "replace")
+
+    @property
+    def events(self) -> list[Event]:
+        """Its events so far, in order."""
+        return read_journal(self._journal)
+
     def wait(self, seconds: float) -> bool:
         """Wait for its end, at most `seconds`; return whether it has ended."""
         until = time.monotonic() + seconds

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -280,7 +281,7 @@ def test_a_loss_is_told_within_one_renewal(run: RunDir, monkeypatch: pytest.Monk
     assert json.loads(lease_of(run).read_bytes())["owner"] == "0123abcd"
 
 
-def test_renewing_changes_the_file_and_a_lease_that_was_removed_comes_back(
+def test_renewing_changes_the_file_and_a_lease_that_is_gone_is_lost(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SECONDS_VARIABLE, "1")
@@ -290,12 +291,21 @@ def test_renewing_changes_the_file_and_a_lease_that_was_removed_comes_back(
         while path.read_bytes() == before:
             time.sleep(0.02)
         assert len(path.read_bytes()) == len(before)
+        # Whoever has taken it may have given it back.
         path.unlink()
+        with pytest.raises(RunError) as caught:
+            held.check()
+        assert only_fault(caught).code == "lease-lost"
+    assert not path.exists()
+
+
+def test_a_lease_that_was_given_back_or_is_gone_with_all_else_has_nothing_to_lose(run: RunDir) -> None:
+    with run.lock() as held:
+        shutil.rmtree(run.path.parent)
         held.check()
-        assert look_at(path).state is State.LIVE
-    assert not path.exists()
-    held.check()  # given back, it has nothing to lose
-    assert not path.exists()
+    with run.lock() as held:
+        pass
+    held.check()
 
 
 def test_a_fork_neither_renews_nor_gives_back(run: RunDir) -> None:

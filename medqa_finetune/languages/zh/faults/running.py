@@ -106,10 +106,12 @@ TEXTS = {
     "{owner} is working on this run": "{owner} 正在处理这个运行",
     "Wait for it, or stop it.": "请等待它完成，或停止它。",
     "{owner} has taken this run over": "{owner} 已接管这个运行",
+    "its lease is gone: another process has taken this run over and ended, or somebody removed it": (
+        "它的租约已不在：另一个进程接管了这个运行并已结束，或有人删除了租约"
+    ),
     (
-        "This process was paused, or cut off from the folder, for more than {seconds} seconds; it has written nothing "
-        "since."
-    ): "这个进程被暂停、或与文件夹断开超过 {seconds} 秒；此后没有再写入。",
+        "A process that is paused, or cut off from the folder, for {seconds} seconds loses it, and writes nothing more."
+    ): "进程被暂停、或与文件夹断开达 {seconds} 秒，便失去这个运行，不再写入。",
     "must be a number of seconds ≥ 1": "必须是不小于 1 的秒数",
     "cannot be locked ({reason})": "无法加锁（{reason}）",
     "Give a folder that is writable.": "请给出可写的文件夹。",
