@@ -140,6 +140,16 @@ def place_cell(
     return Cell(named, model, fingerprints, dict(defaults), folder)
 
 
+def placed_again(cell: Cell) -> Cell:
+    """Return a cell whose run folder was changed since it was placed: its evaluation may have another folder there."""
+    placed = place_cell(
+        cell.config, cell.model, cell.fingerprints, cell.config.run_name, cell.evaluation_defaults
+    )  # fmt: skip
+    return dataclasses.replace(
+        placed, overrides=cell.overrides, command=cell.command, results_version=cell.results_version
+    )
+
+
 def _name_of(run: RunDir, record: Record | None, folder: EvaluationDir) -> str:
     """Return the name that an evaluation was started with, which today's defaults may no longer give."""
     with contextlib.suppress(MedQAError):
@@ -277,6 +287,8 @@ def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others:
             config,
             outputs=str(outputs),
             study=config.study if inside else "",
+            # The copy of a folder that lies elsewhere now is not this one's.
+            storage=config.storage if inside or not config.study else None,
             run_name=path.name,
             evaluation_name="",
             overwrite=False,

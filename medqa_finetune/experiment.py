@@ -22,8 +22,15 @@ from medqa_finetune.progress import begin, shown
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.schema import Record
 from medqa_finetune.run_state.claim import claimed
-from medqa_finetune.run_state.resume import check_free, earlier_record, needs_training, warn_of_changed_files
+from medqa_finetune.run_state.resume import (
+    check_free,
+    earlier_record,
+    fetched,
+    needs_training,
+    warn_of_changed_files,
+)
 from medqa_finetune.runtime import collector_paused
+from medqa_finetune.storage.keeper import store_finished
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +44,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
     Raises:
         MedQAError: bad input (nothing is written then), or the run failed (its records say why).
     """
+    cell = fetched(cell)
     config, run, evaluation = cell.config, cell.run, cell.evaluation
     check_processes(config)
     task, method = task_of(config), method_of(config.method)
@@ -46,6 +54,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
     if found is not None and found.status == "done":
         log.info("%s, evaluation %s: done before, nothing to do", run.path, config.evaluation_name)
         warn_of_changed_files(cell)
+        store_finished(config)
         return found
     check_free(cell)
 
@@ -116,7 +125,8 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 begin("tokenizing", detail=f"{len(splits.train):,}")
                 sets = task.training_sets(encoder, splits, config)
                 config = settle_validations(config, sets, run)
-                keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop, claim.trackers, group)
+                checkpoints = Checkpoints(run.checkpoints_path, record.identity, claim.store_soon)
+                keeping = Keeping(checkpoints, claim.stop, claim.trackers, group)
                 group.share((config, names_in_fp32(loaded.model), record.identity))
                 trained = fit(loaded, sets, config, run, keeping)
                 write_curves(run.read_metrics(), config.run_name, run.curves_paths)

@@ -29,6 +29,7 @@ FLOORS = (
     ("report",),
     ("training", "evaluation"),
     ("model", "data", "tracking"),
+    ("storage",),
     ("record",),
     ("config",),
     ("child_process",),

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
+from pathlib import Path
 
 from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, graph_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, auto_or_at_least, between, one_of, share
@@ -95,6 +96,22 @@ def _top_faults(config: Config) -> Iterator[Fault]:
             yield Fault("bad-name", problem, key=key, got=name, hint=reserved)
     if not config.outputs.strip() or "\0" in config.outputs:
         yield Fault("bad-path", "must be the path of a folder", key="outputs", got=config.outputs)
+    yield from _storage_faults(config)
+
+
+def _storage_faults(config: Config) -> Iterator[Fault]:
+    storage = config.storage
+    if storage is None:
+        return
+    if not storage.strip() or "\0" in storage:
+        problem, allowed = "must be a folder or a URL", ("null", "DIR", "s3://BUCKET/FOLDER")
+        yield Fault("bad-path", problem, key="storage", got=storage, allowed=allowed)
+    elif "://" not in storage:
+        ours, theirs = Path(config.outputs).absolute(), Path(storage).absolute()
+        if ours in (theirs, *theirs.parents) or theirs in ours.parents:
+            problem = f"must not hold, or lie in, the folder of the runs, {config.outputs}"
+            hint = "Give outputs=DIR elsewhere on this machine."
+            yield Fault("conflict", problem, key="storage", got=storage, hint=hint)
 
 
 def _fp32_blocks_faults(config: Config) -> Iterator[Fault]:

@@ -15,7 +15,7 @@ from medqa_finetune.languages.translate import Kind, say, translated
 from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import check_packages, preflight_matrix
 from medqa_finetune.run_state.claim import ensure_records
-from medqa_finetune.run_state.resume import earlier_record, warn_of_changed_files
+from medqa_finetune.run_state.resume import earlier_record, fetched, warn_of_changed_files
 
 TRAIN_SIZE = "data.train_size"
 Item = TypeVar("Item")
@@ -32,7 +32,7 @@ def check_matrix(cells: Sequence[Cell], *, here: bool = True) -> list[Cell]:
     Raises:
         MedQAError: a cell cannot run; no record has been written.
     """
-    cells = distinct_cells(cells)
+    cells = check_all(distinct_cells(cells), fetched)
     records = check_all(cells, earlier_record)
     open_cells = []
     for cell, record in zip(cells, records, strict=True):

@@ -36,6 +36,7 @@ from medqa_finetune.record.version_1 import upgrade
 from medqa_finetune.run_state.resume import checked_record, own_record, weights_of
 from medqa_finetune.run_state.tracker_rows import row_of
 from medqa_finetune.stopping import Interrupted, StopRequest, stoppable
+from medqa_finetune.storage.keeper import Keeper, kept
 from medqa_finetune.tracking.trackers import Trackers
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class Claim:
     _held: contextlib.ExitStack
     _training: contextlib.ExitStack
 
+    _keeper: Keeper | None = None
     in_training: bool = True
     is_in_charge: bool = True
     leases: list[Lease] = field(default_factory=list)
@@ -164,6 +166,15 @@ class Claim:
                     log.debug("a lease cannot be read: %s", error)
             raise
 
+    def store_soon(self) -> None:
+        """Store the run as it is now, where a storage is set, in the background.
+
+        Raises:
+            RunError: another machine has taken the run over.
+        """
+        if self._keeper is not None:
+            self._keeper.store_soon()
+
     def update_run(self, **known: Any) -> Record:
         """Add fields that are known before training to the run's record."""
         return self.cell.run.update(**known)
@@ -196,6 +207,7 @@ class Claim:
         # Bit-identical weights keep the record of their training, and their evaluations.
         known |= {"status": "trained"} if before.evaluation is None else {"status": "done", "finished": now()}
         run.update(train=before.train if same else train, files=files, **known)
+        self.store_soon()
         return self.begin_evaluation()
 
     def begin_evaluation(self) -> Record:
@@ -299,9 +311,11 @@ def claimed(cell: Cell) -> Iterator[Claim]:
         RunError: in place of any error that is not a MedQAError; its traceback is in the log.
     """
     run = cell.run
-    with contextlib.ExitStack() as held, contextlib.ExitStack() as training:
+    with contextlib.ExitStack() as last, contextlib.ExitStack() as held, contextlib.ExitStack() as training:
         try:
             lease = training.enter_context(run.lock(watches=True))
+            # Its end is stored when everything else is written.
+            keeper = last.enter_context(kept(cell.config))
             # Hydra's own launchers make an empty folder before a job starts.
             if cell.config.overwrite and run.path.exists() and any(run.path.iterdir()):
                 log.info("%s: moved aside to %s", run.path, run.move_aside())
@@ -315,7 +329,12 @@ def claimed(cell: Cell) -> Iterator[Claim]:
             raise ConfigError(
                 Fault("not-writable", f"cannot be written ({error})", key="outputs", got=cell.config.outputs)
             ) from None
+<<<<<<< HEAD
         with _recording_failure(claim):
+=======
+        with _recording_failure(cell, held, training) as claim:
+            claim._keeper = keeper
+>>>>>>> 66c9654 (Storage: run folders go to and from a folder or URL at each checkpoint, and another machine goes on with them)
             yield claim
 
 

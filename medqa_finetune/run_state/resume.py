@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 
-from medqa_finetune.cell import Cell
+from medqa_finetune.cell import Cell, placed_again
 from medqa_finetune.config.identity import differences, is_same_training
 from medqa_finetune.errors import ConfigError, Fault, ModelError, RunError
 from medqa_finetune.record.checksums import Damage, damages
@@ -13,11 +13,21 @@ from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import FileStamp, Record
+from medqa_finetune.storage.keeper import fetch
 from medqa_finetune.training.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "adapter/"
+
+
+def fetched(cell: Cell) -> Cell:
+    """Return the cell, after its run was fetched if the storage has a newer state of it.
+
+    Raises:
+        MedQAError: the storage does not answer, or another process works on the run here.
+    """
+    return placed_again(cell) if fetch(cell.config) else cell
 
 
 def earlier_record(cell: Cell) -> Record | None:

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,11 +59,13 @@ class Checkpoints:
     Args:
         folder: Folder that contains one folder `step-N` per checkpoint.
         identity: Identity of the run; checkpoints of other runs are not used.
+        published: Called when a new checkpoint is there.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str, published: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
         self.identity = identity
+        self._published = published
 
     @property
     def trainer_folder(self) -> Path:
@@ -154,6 +156,7 @@ class Checkpoints:
             problem = f"the checkpoint does not read back as it was written: {fault.problem}"
             raise DataError(fault.but(problem=problem, hint="Check that the disk is healthy."))
         self._remove_unneeded(best_step)
+        self._published()
 
     def read_progress(self, step: int) -> dict[str, object]:
         """Return the `progress` that `publish` stored with a step."""

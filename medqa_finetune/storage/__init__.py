@@ -1,0 +1,1 @@
+"""Run folders at a URL or in a mounted folder: fetched before a start, stored while it runs."""

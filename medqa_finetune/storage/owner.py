@@ -1,0 +1,160 @@
+"""Who works on a stored run: one process of one machine, which says every minute that it still does.
+
+Clocks of two machines are never compared. Whether an owner elsewhere is alive shows in its counter, which changes
+while another process watches it.
+"""
+
+import dataclasses
+import logging
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import psutil
+from pydantic import TypeAdapter, ValidationError
+
+from medqa_finetune.errors import Fault, RunError
+from medqa_finetune.progress import begin
+from medqa_finetune.storage.remote import Remote
+from medqa_finetune.storage.synced import OWNER
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 60.0
+# An owner whose counter has not changed for so long is gone: two beats may fail to be written.
+EXPIRY_SECONDS = 200.0
+LOOK_SECONDS = 5.0
+# Two that start at once both find the run free; after this time both see who has written last.
+SETTLING_SECONDS = 2.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """Who works on a run.
+
+    Attributes:
+        id: Random name of this claim.
+        host: Name of the machine, for people.
+        boot: Name of the machine's start, which tells machines of one name apart.
+        pid: Process on it.
+        started: When the process started, as its machine has it.
+        beats: Counter, raised while the process works.
+        has_ended: Whether it works no longer.
+    """
+
+    id: str
+    host: str
+    boot: str
+    pid: int
+    started: float
+    beats: int = 0
+    has_ended: bool = False
+
+    def is_dead_here(self) -> bool:
+        """Return whether it is a process of this machine that has ended."""
+        if self.boot != _boot():
+            return False
+        try:
+            return psutil.Process(self.pid).create_time() != self.started
+        except psutil.Error:
+            return True
+
+
+OWNERS = TypeAdapter(Owner)
+
+
+def this_owner() -> Owner:
+    """Return a new claim of this process."""
+    process = psutil.Process()
+    return Owner(uuid.uuid4().hex, socket.gethostname(), _boot(), process.pid, process.create_time())
+
+
+@cache
+def _boot() -> str:
+    # The first is shared by containers of one machine, whose process ids mean different processes.
+    boot = BOOT_ID.read_text().strip() if BOOT_ID.is_file() else f"{psutil.boot_time():.0f}"
+    namespace = Path("/proc/self/ns/pid")
+    return f"{boot}/{namespace.readlink() if namespace.is_symlink() else socket.gethostname()}"
+
+
+def read_owner(remote: Remote) -> Owner | None:
+    """Return who works on a run, or did last; None where nobody has.
+
+    Raises:
+        RunError: the storage does not answer.
+    """
+    content = remote.read(OWNER)
+    try:
+        return None if content is None else OWNERS.validate_json(content)
+    except ValidationError:
+        return None
+
+
+def write_owner(remote: Remote, owner: Owner) -> None:
+    """Write who works on a run.
+
+    Raises:
+        RunError: the storage does not answer.
+    """
+    remote.write(OWNER, OWNERS.dump_json(owner))
+
+
+def acquire(remote: Remote, check: Callable[[], None], expiry: float | None = None) -> Owner:
+    """Become the owner of a stored run; wait until one elsewhere that is silent counts as gone.
+
+    Args:
+        remote: The run's copy.
+        check: Called while waiting; may raise.
+        expiry: Seconds of silence after which an owner is gone; None is `EXPIRY_SECONDS`.
+
+    Raises:
+        RunError: another process works on the run, or the storage does not answer.
+    """
+    expiry = EXPIRY_SECONDS if expiry is None else expiry
+    seen = read_owner(remote)
+    if seen is not None and not seen.has_ended and not seen.is_dead_here():
+        if seen.boot == _boot():
+            raise busy(remote, seen)
+        _watch(remote, seen, expiry, check)
+    own = this_owner()
+    write_owner(remote, own)
+    if seen is not None and not seen.has_ended:
+        log.warning("%s: taken over from process %d on %s, which is gone", remote, seen.pid, seen.host)
+    time.sleep(min(SETTLING_SECONDS, expiry))
+    last = read_owner(remote)
+    if last is None or last.id != own.id:
+        raise busy(remote, last)
+    return own
+
+
+def _watch(remote: Remote, seen: Owner, expiry: float, check: Callable[[], None]) -> None:
+    """Return when an owner has been silent for `expiry` seconds of this machine's own clock, or has ended.
+
+    Raises:
+        RunError: it is alive.
+    """
+    begin("waiting", detail=seen.host)
+    log.info(
+        "%s: process %d on %s worked on it last; waiting up to %.0f s for a sign of life",
+        remote, seen.pid, seen.host, expiry,
+    )  # fmt: skip
+    until = time.monotonic() + expiry
+    while time.monotonic() < until:
+        check()
+        time.sleep(min(LOOK_SECONDS, expiry / 10))
+        now = read_owner(remote)
+        if now is None or now.has_ended:
+            return
+        if now != seen:
+            raise busy(remote, now)
+
+
+def busy(remote: Remote, owner: Owner | None) -> RunError:
+    """Return the error that another process works on a stored run."""
+    who = "another process" if owner is None else f"process {owner.pid} on {owner.host}"
+    hint = "Wait for it, or stop it."
+    return RunError(Fault("held-elsewhere", f"{who} is working on this run", file=str(remote), hint=hint))
