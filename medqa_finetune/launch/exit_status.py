@@ -13,6 +13,7 @@ from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import now
 from medqa_finetune.record.schema import Failure, Process, Record
 from medqa_finetune.stopping import EXIT_OFFSET, SIGNALS
+from medqa_finetune.storage.owner import HELD_ELSEWHERE
 
 # A cell that is stopped from outside is not started again; some schedulers send SIGUSR1.
 STOPPED = {code for number in (*SIGNALS, signal.SIGUSR1) for code in (EXIT_OFFSET + number, -number)}
@@ -46,6 +47,8 @@ class ExitStatus:
 
 
 TAKEN = ExitStatus("taken", "another process works on this run")
+# A machine that shares the storage alone; only a start of the cell shows when it is done.
+TAKEN_ELSEWHERE = ExitStatus("taken", "another machine works on this run")
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ def classify_exit(
         return ExitStatus("done", by_another=by_another)
     if by_another or _is_held(run):
         return TAKEN
+    if any(fault.code == HELD_ELSEWHERE for fault in faults):
+        return TAKEN_ELSEWHERE
     if record is None:
         return _classify_by_code(attempt, code, lines, faults, stopping)
     if not (changed and record.status in ("failed", "interrupted")):

@@ -11,7 +11,14 @@ from medqa_finetune.cores import PARALLEL_VARIABLE
 from medqa_finetune.errors import Fault
 from medqa_finetune.languages.labels import spoken_label
 from medqa_finetune.languages.translate import say
-from medqa_finetune.launch.exit_status import Attempt, ExitStatus, classify_exit, read_or_none, summarize_record
+from medqa_finetune.launch.exit_status import (
+    TAKEN_ELSEWHERE,
+    Attempt,
+    ExitStatus,
+    classify_exit,
+    read_or_none,
+    summarize_record,
+)
 from medqa_finetune.launch.gpus import Gpu, KeptGpus, Slot
 from medqa_finetune.launch.stage import ProgressRows, read_progress
 from medqa_finetune.launch.worker import CellProcess, cell_command
@@ -24,6 +31,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 CHECK_AGAIN_SECONDS = 1.0
+# Of a cell that another machine works on, which only its own process finds out.
+START_AGAIN_SECONDS = 60.0
 
 
 class Clock(Protocol):
@@ -316,6 +325,9 @@ class Scheduler:
         self._free.append(running.slot)
         if status.state == "taken":
             job.attempts -= 1  # it never began
+            if status is TAKEN_ELSEWHERE:
+                job.next_check = self._clock.monotonic() + START_AGAIN_SECONDS
+                return
             job.is_contested = job.is_contested or not job.run.is_locked()
             job.next_check = self._clock.monotonic() + CHECK_AGAIN_SECONDS
         elif status.may_retry and job.attempts <= self._retries:

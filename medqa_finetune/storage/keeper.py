@@ -11,7 +11,7 @@ from types import TracebackType
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import Fault, MedQAError, RunError
 from medqa_finetune.storage import owner as owners
-from medqa_finetune.storage.owner import Owner, acquire, busy, read_owner, write_owner
+from medqa_finetune.storage.owner import HELD_ELSEWHERE, Owner, acquire, busy, read_owner, write_owner
 from medqa_finetune.storage.synced import SyncedRun, synced_run
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Keeper:
             if stored is not None and synced.is_behind():
                 problem = "was changed by another machine since this command began"
                 hint = "The same command goes on from there."
-                raise RunError(Fault("held-elsewhere", problem, file=str(synced.remote), hint=hint))
+                raise RunError(Fault(HELD_ELSEWHERE, problem, file=str(synced.remote), hint=hint))
             self._state = "" if stored is None else stored.state
         except BaseException:
             self._release()

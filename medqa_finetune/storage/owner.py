@@ -27,6 +27,8 @@ BEAT_SECONDS = 60.0
 # An owner whose counter has not changed for so long is gone: two beats may fail to be written.
 EXPIRY_SECONDS = 200.0
 LOOK_SECONDS = 5.0
+# Code of the fault that another process works on a stored run.
+HELD_ELSEWHERE = "held-elsewhere"
 # Two that start at once both find the run free; after this time both see who has written last.
 SETTLING_SECONDS = 2.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -157,4 +159,4 @@ def busy(remote: Remote, owner: Owner | None) -> RunError:
     """Return the error that another process works on a stored run."""
     who = "another process" if owner is None else f"process {owner.pid} on {owner.host}"
     hint = "Wait for it, or stop it."
-    return RunError(Fault("held-elsewhere", f"{who} is working on this run", file=str(remote), hint=hint))
+    return RunError(Fault(HELD_ELSEWHERE, f"{who} is working on this run", file=str(remote), hint=hint))
