@@ -109,7 +109,8 @@ def _storage_faults(config: Config) -> Iterator[Fault]:
     elif "://" not in storage:
         ours, theirs = Path(config.outputs).absolute(), Path(storage).absolute()
         if ours in (theirs, *theirs.parents) or theirs in ours.parents:
-            problem = f"must not hold, or lie in, the folder of the runs, {config.outputs}"
+            outputs = config.outputs
+            problem = f"must not hold, or lie in, the folder of the runs, {outputs}"
             hint = "Give outputs=DIR elsewhere on this machine."
             yield Fault("conflict", problem, key="storage", got=storage, hint=hint)
 

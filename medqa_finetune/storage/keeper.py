@@ -58,7 +58,7 @@ class Keeper:
                 stored = None
             if stored is not None and synced.is_behind():
                 problem = "was changed by another machine since this command began"
-                hint = "The same command goes on from there."
+                hint = "The same command resumes from there."
                 raise RunError(Fault(HELD_ELSEWHERE, problem, file=str(synced.remote), hint=hint))
             self._state = "" if stored is None else stored.state
         except BaseException:
@@ -115,7 +115,7 @@ class Keeper:
                 # The run goes on: the next storing has all that this one had.
                 log.warning("%s", error)
             except OSError as error:
-                log.warning("%s could not be stored now (%s)", self._synced.run.path, error)
+                log.warning("%s: not stored now (%s)", self._synced.run.path, error)
 
     def _beat(self) -> None:
         """Show that this process works.

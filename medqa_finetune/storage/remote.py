@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.record.files import TEMPORARY_PREFIX
 
@@ -15,7 +16,6 @@ KEY = "storage"
 WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "tos", "hf", "memory"}
 # Larger files are streamed; smaller ones are read first, so that one that grows at the moment has one state.
 STREAMED_BYTES = 32 * 2**20
-MOST_WORDS = 300
 
 
 class Remote:
@@ -45,7 +45,7 @@ class Remote:
         Raises:
             RunError: the storage does not answer.
         """
-        with self._talking("be listed"):
+        with self._talking():
             try:
                 found = self._system.find(self.root, detail=True)
             except FileNotFoundError:
@@ -59,7 +59,7 @@ class Remote:
         Raises:
             RunError: the storage does not answer.
         """
-        with self._talking("be read"):
+        with self._talking():
             try:
                 content: bytes = self._system.cat_file(self._path(name))
             except FileNotFoundError:
@@ -72,7 +72,7 @@ class Remote:
         Raises:
             RunError: the storage does not take it.
         """
-        with self._talking("be written"), self._whole(name) as path:
+        with self._talking(), self._whole(name) as path:
             self._system.pipe_file(path, content)
 
     def upload(self, file: Path, name: str) -> None:
@@ -81,7 +81,7 @@ class Remote:
         Raises:
             RunError: the storage does not take it.
         """
-        with self._talking("be written"), self._whole(name) as path:
+        with self._talking(), self._whole(name) as path:
             self._system.put_file(str(file), path)
 
     def download(self, name: str, file: Path) -> None:
@@ -91,7 +91,7 @@ class Remote:
             RunError: the storage does not answer.
         """
         file.parent.mkdir(parents=True, exist_ok=True)
-        with self._talking("be read"):
+        with self._talking():
             self._system.get_file(self._path(name), str(file))
 
     def remove(self, names: Iterable[str]) -> None:
@@ -100,7 +100,7 @@ class Remote:
         Raises:
             RunError: the storage does not answer.
         """
-        with self._talking("be written"):
+        with self._talking():
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
                     self._system.rm_file(self._path(name))
@@ -113,7 +113,7 @@ class Remote:
         Raises:
             RunError: the storage does not answer.
         """
-        with self._talking("be moved"):
+        with self._talking():
             number = next(number for number in range(1, 10**6) if not self._system.exists(f"{self.root}.old-{number}"))
             aside = f"{self.root}.old-{number}"
             for name in self.sizes():
@@ -141,7 +141,7 @@ class Remote:
         self._system.mv(temporary, path)
 
     @contextlib.contextmanager
-    def _talking(self, what: str) -> Iterator[None]:
+    def _talking(self) -> Iterator[None]:
         """Turn the errors of any storage into one.
 
         Raises:
@@ -149,14 +149,14 @@ class Remote:
         """
         try:
             yield
-        except (RunError, FileNotFoundError):
+        except RunError:
             raise
         except Exception as error:
             # Each kind of storage has errors of its own, which fsspec does not make one of.
-            words = " ".join(f"{type(error).__name__}: {error}".split())[:MOST_WORDS]
-            hint = "Check the URL, the network and the credentials; the same command goes on from what is stored."
+            words = words_of(error)
+            hint = "Check the URL, the network and the credentials; the same command resumes from what is stored."
             raise RunError(
-                Fault("storage-silent", f"{self} cannot {what} ({words})", key=KEY, got=self._url, hint=hint)
+                Fault("storage-silent", f"fails at {self}: {words}", key=KEY, got=self._url, hint=hint)
             ) from None
 
 
@@ -168,16 +168,22 @@ def _opened(url: str) -> tuple[Any, str]:
     """
     from fsspec.core import url_to_fs
 
+    if url.startswith("hf://"):
+        problem = "is not supported: each file of a checkpoint would be a commit"
+        hint = "Give a mounted folder, or an object store such as s3://BUCKET/FOLDER."
+        raise ConfigError(Fault("not-supported", problem, key=KEY, got=url, hint=hint))
     try:
         # Other machines change what is listed.
         system, root = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
     except ImportError as error:
-        hint = f"Install the package, with pip: {' '.join(str(error).split())[:MOST_WORDS]}"
+        words = words_of(error)
+        hint = f"{words}, with pip."
         problem = "needs a package that is not installed"
         raise ConfigError(Fault("not-installed", problem, key=KEY, got=url, hint=hint)) from None
     except ValueError as error:
         allowed = ("a folder", "s3://BUCKET/FOLDER", "another URL that fsspec knows")
-        problem = f"is no place that fsspec knows ({' '.join(str(error).split())[:MOST_WORDS]})"
+        words = words_of(error)
+        problem = f"is no place that fsspec knows ({words})"
         raise ConfigError(Fault("wrong-value", problem, key=KEY, got=url, allowed=allowed)) from None
     return system, str(root)
 

@@ -177,7 +177,7 @@ class SyncedRun:
 
     def _fetched(self, stored: Manifest, fresh: Path) -> Iterator[tuple[str, LocalFile]]:
         """Write every stored file into a new folder; yield names and what they are."""
-        here = self.marker().files
+        here, others = self.marker().files, []
         for name in self.remote.sizes():
             if name in OURS:
                 continue
@@ -190,9 +190,11 @@ class SyncedRun:
                 self.remote.download(name, file)
             found = FileStamp(file.stat().st_size, sha256_of(file))
             if stamp is not None and found != stamp:
-                # As after a machine that was lost while it stored: newer than the manifest, or damaged.
-                log.warning("%s/%s is not as its manifest has it", self.remote, name)
+                others.append(name)
             yield name, LocalFile(found, file.stat().st_mtime_ns)
+        if others:
+            text = "%s: %d files are not as the last storing left them, as after a machine that was lost (%s)"
+            log.warning(text, self.remote, len(others), ", ".join(others[:3]))
 
     def _make_room(self, path: Path) -> None:
         record = self.run.read()

@@ -269,6 +269,22 @@ TEXTS = {
     ),
     "a smaller train.micro_batch (the effective batch stays)": "更小的 train.micro_batch（等效批大小不变）",
     "a shorter train.max_length": "更短的 train.max_length",
+    # Storage
+    "{run}: fetched {files} files ({size} MB) from {remote}": "{run}：已从 {remote} 取回 {files} 个文件（{size} MB）",
+    "{run}: stored at {remote}": "{run}：已存到 {remote}",
+    "{run}: not stored now ({error})": "{run}：这次没有存成（{error}）",
+    "{remote}: {count} files are not as the last storing left them, as after a machine that was lost ({names})": (
+        "{remote}：有 {count} 个文件与上次存放时不同，例如存放途中机器中断（{names}）"
+    ),
+    "{run}: the storage has a newer state; what was never stored is moved to {aside}": (
+        "{run}：存储处的状态更新；本机从未存放过的内容已移到 {aside}"
+    ),
+    "{remote}: process {pid} on {host} worked on it last; waiting up to {seconds} s for a sign of life": (
+        "{remote}：上次由 {host} 上的进程 {pid} 处理；最多等待 {seconds} 秒，看它是否还在运行"
+    ),
+    "{remote}: taken over from process {pid} on {host}, which is gone": (
+        "{remote}：{host} 上的进程 {pid} 已不在，由本进程接手"
+    ),
     # Progress without a terminal
     **STAGES,
     "{stage!}  {at}/{of}": "{stage}  {at}/{of}",

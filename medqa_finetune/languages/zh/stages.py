@@ -1,6 +1,7 @@
 """Stages of a run, which progress lines and the table of a launch name."""
 
 STAGES = {
+    "waiting": "等待",
     "preparing": "预处理",
     "loading": "加载",
     "tokenizing": "分词",

@@ -272,4 +272,27 @@ TEXTS = {
     "Give a longer hydra.launcher.time, or a smaller train.checkpoint_steps.": (
         "请给更长的 hydra.launcher.time，或更小的 train.checkpoint_steps。"
     ),
+    # Storage
+    "Another program has changed it; remove the folder there, or give another storage.": (
+        "它被别的程序改过；请删除那里的文件夹，或给出另一个 storage。"
+    ),
+    "fails at {self}: {words}": "在 {self} 处失败：{words}",
+    "Check the URL, the network and the credentials; the same command resumes from what is stored.": (
+        "请检查 URL、网络和凭据；再次运行同一命令会从已存放的内容继续。"
+    ),
+    "{words}, with pip.": "请用 pip 安装：{error}。",
+    "is not supported: each file of a checkpoint would be a commit": "不支持：检查点的每个文件都会成为一次提交",
+    "Give a mounted folder, or an object store such as s3://BUCKET/FOLDER.": (
+        "请给挂载的文件夹，或 s3://存储桶/文件夹 这样的对象存储。"
+    ),
+    "is no place that fsspec knows ({words})": "不是 fsspec 认识的地址（{error}）",
+    "needs a package that is not installed": "需要一个没有安装的包",
+    "must be a folder or a URL": "必须是文件夹或 URL",
+    "must not hold, or lie in, the folder of the runs, {outputs}": ("不能包含运行的文件夹 {outputs}，也不能在它里面"),
+    "Give outputs=DIR elsewhere on this machine.": "请用 outputs=目录 指向本机的其他位置。",
+    "was changed by another machine since this command began": "在本命令开始之后被另一台机器改动了",
+    "The same command resumes from there.": "再次运行同一命令会从那里继续。",
+    "is finished here, and could not be stored: {problem}": "在本机已完成，但没有存成：{problem}",
+    "The same command stores it.": "再次运行同一命令会存放它。",
+    "cannot be read": "无法读取",
 }
