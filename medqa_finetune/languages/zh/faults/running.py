@@ -280,12 +280,12 @@ TEXTS = {
     "Check the URL, the network and the credentials; the same command resumes from what is stored.": (
         "请检查 URL、网络和凭据；再次运行同一命令会从已存放的内容继续。"
     ),
-    "{words}, with pip.": "请用 pip 安装：{error}。",
+    "{words}, with pip.": "请用 pip 安装：{words}。",
     "is not supported: each file of a checkpoint would be a commit": "不支持：检查点的每个文件都会成为一次提交",
     "Give a mounted folder, or an object store such as s3://BUCKET/FOLDER.": (
         "请给挂载的文件夹，或 s3://存储桶/文件夹 这样的对象存储。"
     ),
-    "is no place that fsspec knows ({words})": "不是 fsspec 认识的地址（{error}）",
+    "is no place that fsspec knows ({words})": "不是 fsspec 认识的地址（{words}）",
     "needs a package that is not installed": "需要一个没有安装的包",
     "must be a folder or a URL": "必须是文件夹或 URL",
     "must not hold, or lie in, the folder of the runs, {outputs}": ("不能包含运行的文件夹 {outputs}，也不能在它里面"),
