@@ -322,19 +322,14 @@ def claimed(cell: Cell) -> Iterator[Claim]:
             # From here on, what is in the folder is this run's own.
             cell = cell.without_overwriting()
             ensure_records(cell)
-            claim = Claim(cell, StopRequest(), _trackers_of(cell), held, training)
+            claim = Claim(cell, StopRequest(), _trackers_of(cell), held, training, keeper)
             claim.heed(lease)
             held.enter_context(log_to(run.log_path, unless=lambda: claim.has_lost_a_lease))
         except OSError as error:
             raise ConfigError(
                 Fault("not-writable", f"cannot be written ({error})", key="outputs", got=cell.config.outputs)
             ) from None
-<<<<<<< HEAD
         with _recording_failure(claim):
-=======
-        with _recording_failure(cell, held, training) as claim:
-            claim._keeper = keeper
->>>>>>> 66c9654 (Storage: run folders go to and from a folder or URL at each checkpoint, and another machine goes on with them)
             yield claim
 
 

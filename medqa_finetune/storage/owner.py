@@ -6,18 +6,16 @@ while another process watches it.
 
 import dataclasses
 import logging
-import socket
+import os
 import time
 import uuid
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 
-import psutil
 from pydantic import TypeAdapter, ValidationError
 
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.progress import begin
+from medqa_finetune.record.host import host_identity, host_name, start_of
 from medqa_finetune.storage.remote import Remote
 from medqa_finetune.storage.synced import OWNER
 
@@ -31,7 +29,6 @@ LOOK_SECONDS = 5.0
 HELD_ELSEWHERE = "held-elsewhere"
 # Two that start at once both find the run free; after this time both see who has written last.
 SETTLING_SECONDS = 2.0
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,29 +38,32 @@ class Owner:
     Attributes:
         id: Random name of this claim.
         host: Name of the machine, for people.
-        boot: Name of the machine's start, which tells machines of one name apart.
+        host_identity: What tells its machine from others, and from itself before a restart.
         pid: Process on it.
-        started: When the process started, as its machine has it.
+        started: When that process started (`start_of`).
         beats: Counter, raised while the process works.
         has_ended: Whether it works no longer.
     """
 
     id: str
     host: str
-    boot: str
+    host_identity: str
     pid: int
-    started: float
+    started: str | None
     beats: int = 0
     has_ended: bool = False
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it runs on another machine, or in another container."""
+        return self.host_identity != host_identity()
+
     def is_dead_here(self) -> bool:
         """Return whether it is a process of this machine that has ended."""
-        if self.boot != _boot():
-            return False
         try:
-            return psutil.Process(self.pid).create_time() != self.started
-        except psutil.Error:
-            return True
+            return not self.is_elsewhere and start_of(self.pid) != self.started
+        except PermissionError:
+            return False
 
 
 OWNERS = TypeAdapter(Owner)
@@ -71,16 +71,8 @@ OWNERS = TypeAdapter(Owner)
 
 def this_owner() -> Owner:
     """Return a new claim of this process."""
-    process = psutil.Process()
-    return Owner(uuid.uuid4().hex, socket.gethostname(), _boot(), process.pid, process.create_time())
-
-
-@cache
-def _boot() -> str:
-    # The first is shared by containers of one machine, whose process ids mean different processes.
-    boot = BOOT_ID.read_text().strip() if BOOT_ID.is_file() else f"{psutil.boot_time():.0f}"
-    namespace = Path("/proc/self/ns/pid")
-    return f"{boot}/{namespace.readlink() if namespace.is_symlink() else socket.gethostname()}"
+    pid = os.getpid()
+    return Owner(uuid.uuid4().hex, host_name(), host_identity(), pid, start_of(pid))
 
 
 def read_owner(remote: Remote) -> Owner | None:
@@ -119,7 +111,7 @@ def acquire(remote: Remote, check: Callable[[], None], expiry: float | None = No
     expiry = EXPIRY_SECONDS if expiry is None else expiry
     seen = read_owner(remote)
     if seen is not None and not seen.has_ended and not seen.is_dead_here():
-        if seen.boot == _boot():
+        if not seen.is_elsewhere:
             raise busy(remote, seen)
         _watch(remote, seen, expiry, check)
     own = this_owner()

@@ -310,4 +310,6 @@ def _is_changed(path: Path, known: LocalFile | None) -> bool:
 
 
 def _is_left_out(name: str) -> bool:
-    return name.startswith(TEMPORARY_PREFIX) or name.endswith(".lock") or name in OURS
+    # Locks and leases are about processes that work here.
+    is_of_a_process = name.startswith(".") and (name.endswith(".lock") or ".lease" in name)
+    return name.startswith(TEMPORARY_PREFIX) or is_of_a_process or name in OURS

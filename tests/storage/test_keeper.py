@@ -91,7 +91,7 @@ def test_one_that_lost_the_run_stops_and_stores_nothing_more(
     cell: Cell, synced: SyncedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, "BEAT_SECONDS", 0.02)
-    other = dataclasses.replace(owner.this_owner(), host="node7", boot="another")
+    other = dataclasses.replace(owner.this_owner(), host="node7", host_identity="another")
     stored_before: list[bytes | None] = []
 
     def notices(claim: Claim) -> bool:

@@ -24,7 +24,7 @@ def remote(tmp_path: Path) -> Remote:
 
 
 def elsewhere(**changes: object) -> owner.Owner:
-    return dataclasses.replace(this_owner(), boot="another machine", host="node7", pid=1, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(this_owner(), host_identity="another machine", host="node7", pid=1, **changes)  # type: ignore[arg-type]
 
 
 def test_a_run_that_nobody_works_on_is_taken(remote: Remote) -> None:
@@ -50,8 +50,8 @@ def test_a_dead_process_of_this_machine_loses_it_at_once(remote: Remote) -> None
 
 
 def test_another_process_with_its_number_is_not_it(remote: Remote) -> None:
-    write_owner(remote, dataclasses.replace(this_owner(), started=1.0))
-    assert acquire(remote, lambda: None, expiry=60).started != 1.0
+    write_owner(remote, dataclasses.replace(this_owner(), started="1"))
+    assert acquire(remote, lambda: None, expiry=60).started != "1"
 
 
 def test_one_elsewhere_that_has_ended_loses_it_at_once(remote: Remote) -> None:
