@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from medqa_finetune.api_inputs import check_in_memory, choose_corpus, choose_method, choose_model, read_given
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
+from medqa_finetune.config.durations import seconds_of
 from medqa_finetune.config.evaluation_checks import evaluate_faults
 from medqa_finetune.config.ranges import sampling_faults
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
@@ -28,7 +29,7 @@ from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Record, Score
-from medqa_finetune.stopping import Interrupted
+from medqa_finetune.stopping import Interrupted, stopping_after
 from medqa_finetune.versions import warn_of_untested_versions
 
 if TYPE_CHECKING:
@@ -186,7 +187,8 @@ def finetune(
     choices = {"model": choose_model(model, tokenizer, cache), "method": choose_method(method)}
     check_without_pairs(choices, asked)
     cell = compose_cell({**choices, "corpus": choose_corpus(pairs, cache)}, asked)
-    with _interruptible():
+    limit = cell.config.time_limit
+    with _interruptible(), stopping_after(None if limit is None else seconds_of(limit)):
         record = run_experiment(cell)
     return Finetuned(record, cell.config.run_path)
 

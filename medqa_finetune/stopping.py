@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 # Ctrl-C; `kill` and most schedulers; a closing terminal; SLURM's usual warning before the time limit.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGALRM)
+# Our own, at a time limit.
+TIME_LIMIT = signal.SIGALRM
 EXIT_OFFSET = 128
 # Set for a process whose standard input is a pipe held by the launcher; its value is the launcher's process id.
 LAUNCHER_VARIABLE = "HYDRA_LOCAL_LAUNCHER"
@@ -26,6 +28,8 @@ class Interrupted(SystemExit):
         self.number = number
 
     def __str__(self) -> str:
+        if self.number == TIME_LIMIT:
+            return "stopped at the time limit"
         return f"stopped by {signal.Signals(self.number).name}"
 
 
@@ -116,6 +120,30 @@ def stoppable() -> Iterator[StopRequest]:
         request._is_handled = False
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stopping_after(seconds: float | None) -> Iterator[None]:
+    """Stop this process, as by a signal, `seconds` after the block began; None sets no limit.
+
+    Outside the main thread, where Python handles no signals, nothing happens.
+
+    Raises:
+        Interrupted: the time is over.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(TIME_LIMIT, StopRequest()._receive)
+    main = threading.main_thread().ident or 0
+    timer = threading.Timer(max(0.0, seconds), signal.pthread_kill, (main, TIME_LIMIT))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        signal.signal(TIME_LIMIT, previous)
 
 
 def _hurries(number: int) -> bool:

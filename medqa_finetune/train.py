@@ -93,6 +93,7 @@ def _run_one(composed: "DictConfig") -> float | None:
     from medqa_finetune.launch.exit_status import summarize_record
     from medqa_finetune.launch.planned import planned_cell
     from medqa_finetune.launch.task import value_of_trial
+    from medqa_finetune.launch.time_limit import time_limited
     from medqa_finetune.launch.validate import scaled_size
     from medqa_finetune.log import log_to_terminal
 
@@ -109,7 +110,8 @@ def _run_one(composed: "DictConfig") -> float | None:
     if is_single and (text := scaled_size(cell.config, as_typed(hydra_config.overrides.task))):
         print(translated(text, Kind.SAID), file=sys.stderr)
     named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
-    record = run_experiment(cell)
+    with time_limited(cell.config):
+        record = run_experiment(cell)
     if this_place().size > 1:
         from medqa_finetune.training.group import dismiss
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
+from medqa_finetune.config.durations import time_faults
 from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, graph_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, auto_or_at_least, between, one_of, share
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
@@ -96,6 +97,7 @@ def _top_faults(config: Config) -> Iterator[Fault]:
             yield Fault("bad-name", problem, key=key, got=name, hint=reserved)
     if not config.outputs.strip() or "\0" in config.outputs:
         yield Fault("bad-path", "must be the path of a folder", key="outputs", got=config.outputs)
+    yield from time_faults("time_limit", config.time_limit)
     yield from _storage_faults(config)
 
 

@@ -343,6 +343,8 @@ class Config:
         threads: CPU threads for torch; null for torch's default, or less: the cores that this process may use
             (affinity, a container's quota), divided by the cells that run at the same time. Another number gives
             results that differ by rounding, so a run goes on with the number that it began with.
+        time_limit: Time after which the command stops by itself, such as `11h` or `90m`: cells that run write a
+            checkpoint, and the same command resumes them. For platforms that end a session; null for none.
         storage: A folder, such as a mounted drive, or a URL (`s3://BUCKET/FOLDER`): run folders are fetched from there
             before a start and stored there at each checkpoint, so that another machine goes on with them.
         interpolated: Unresolved interpolations, such as `${oc.env:NAME}`, by dotted key. Records have these in place of
@@ -359,6 +361,7 @@ class Config:
     fp32_blocks: Any = "auto"
     overwrite: bool = False
     threads: int | None = None
+    time_limit: str | None = None
     storage: str | None = None
     method: MethodConfig = field(default_factory=MethodConfig)
     data: DataConfig = field(default_factory=DataConfig)

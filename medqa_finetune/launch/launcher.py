@@ -4,6 +4,7 @@ It works with any Hydra program. If the program writes a record (`record/`) into
 crashed ones are retried, and two launches on the same folders share the work.
 """
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -27,6 +28,7 @@ from medqa_finetune.launch.display import LiveDisplay
 from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
 from medqa_finetune.launch.gpus import Slot, keep_gpus, make_slots, visible_gpus
 from medqa_finetune.launch.scheduler import POLL_SECONDS, Job, Scheduler, job_of, label_jobs
+from medqa_finetune.launch.time_limit import time_limited
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir, evaluation_parts, find_evaluation_named
 from medqa_finetune.record.run_dir import RunDir
@@ -169,7 +171,8 @@ class LocalLauncher(CellLauncher):
         ]
         for job, cell in zip(jobs, cells, strict=True):
             job.cell, job.overwrites = cell, cell.config.overwrite
-        return self._run(jobs)
+        with time_limited(cells[0].config) if cells else contextlib.nullcontext():
+            return self._run(jobs)
 
     def _run(self, jobs: Sequence[Job]) -> Sequence[JobReturn]:
         run_jobs(jobs, self._slots, retries=self._settings.retries, grace_seconds=self._settings.grace_seconds)

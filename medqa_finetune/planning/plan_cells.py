@@ -27,7 +27,7 @@ Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
 # Settings that do not change how a cell spends its time; cells that differ in any other are of different kinds.
-NOT_KIND = ("run_name", "study", "outputs", "storage", "overwrite", "seed", "data", "interpolated")
+NOT_KIND = ("run_name", "study", "outputs", "storage", "time_limit", "overwrite", "seed", "data", "interpolated")
 WITHOUT_WEIGHTS = "random"
 
 

@@ -11,6 +11,7 @@ TEXTS = {
     "interrupted": "已中断",
     "{reason}; the same command resumes from here": "{reason}；再次运行同一命令即可从此处继续",
     "stopped by {signal}": "被 {signal} 停止",
+    "stopped at the time limit": "到达时限，已停止",
     "warning: untested versions: {each}. Install the tested ones: {command} ({silence} silences this.)": (
         "警告：未经测试的版本：{each}。安装测试过的版本：{command}（{silence} 可关闭此提示。）"
     ),

@@ -21,6 +21,7 @@ from medqa_finetune.launch.cluster.watch import watch
 from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
 from medqa_finetune.launch.scheduler import Job, job_of, label_jobs
 from medqa_finetune.launch.task import CellTask
+from medqa_finetune.launch.time_limit import refuse_time_limit
 from medqa_finetune.log import visible
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.stopping import Interrupted
@@ -91,6 +92,7 @@ class SlurmLauncher(CellLauncher):
         """
         if not cells:
             return []
+        refuse_time_limit(cells[0].config)
         queue = SlurmQueue(self._settings, queue_folder(cells[0].run.path))
         with queue.lock():
             found = _entries(queue)

@@ -272,6 +272,10 @@ TEXTS = {
     "Give a longer hydra.launcher.time, or a smaller train.checkpoint_steps.": (
         "请给更长的 hydra.launcher.time，或更小的 train.checkpoint_steps。"
     ),
+    # Time limit
+    "must be a duration above 0, with its unit": "必须是大于 0 且带单位的时长",
+    "limits this command, while its cells run in the queue of a cluster": "只限制本命令，而它的单元在集群的队列里运行",
+    "Give hydra.launcher.time.": "请给 hydra.launcher.time。",
     # Storage
     "Another program has changed it; remove the folder there, or give another storage.": (
         "它被别的程序改过；请删除那里的文件夹，或给出另一个 storage。"
