@@ -35,12 +35,14 @@ A matrix runs one cell per visible GPU, or one at a time without; hydra.launcher
 hydra/launcher=slurm submits the cells to a SLURM cluster; hydra.launcher.wait=false leaves them there.
 A cell trains on the N GPUs of .gpus_per_cell=N, or of torchrun --nproc_per_node=N -m medqa_finetune.train.
 
+storage=DIR|URL keeps run folders where another machine resumes them; time_limit=11h stops in time, with checkpoints.
+
 groups and their choices (* is the default):
 """
 
 
 def main() -> None:
-    """Command-line entry point; exit codes: 0 done, 1 a run failed, 2 bad input, 130 or 143 interrupted."""
+    """Command-line entry point; exit codes: 0 done, 1 a run failed, 2 bad input, 130, 142 or 143 interrupted."""
     run_command(train, several=True)
 
 
