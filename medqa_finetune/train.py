@@ -35,7 +35,7 @@ A matrix runs one cell per visible GPU, or one at a time without; hydra.launcher
 hydra/launcher=slurm submits the cells to a SLURM cluster; hydra.launcher.wait=false leaves them there.
 A cell trains on the N GPUs of .gpus_per_cell=N, or of torchrun --nproc_per_node=N -m medqa_finetune.train.
 
-storage=DIR|URL keeps run folders where another machine resumes them; time_limit=11h stops in time, with checkpoints.
+storage=DIR|URL keeps run folders for other machines; time_limit=11h stops in time, with checkpoints.
 
 groups and their choices (* is the default):
 """
