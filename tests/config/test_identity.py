@@ -412,7 +412,7 @@ def test_flatten_joins_keys_and_keeps_lists() -> None:
         ({"train__epochs": 2.0, "method__rank": 8}, "lora_20k__method.rank=8__train.epochs=2.0"),
         ({"method__target_modules": ["q_proj", "v_proj"]}, "lora_20k__method.target_modules=q_proj+v_proj"),
         ({"data__train_size": None}, "lora_20k__data.train_size=None"),
-        ({"outputs": "x", "study": "y", "threads": 1, "storage": "z", "time_limit": "1h", "tracker__name": "none"}, "lora_20k"),
+        ({"outputs": "x", "study": "y", "threads": 1, "overwrite": True, "tracker__name": "none"}, "lora_20k"),
         ({"method__name": "none", "method__trains": "nothing", "train__epochs": 9.0}, "none"),
         ({"method__name": "none", "method__trains": "nothing", "seed": 3}, "none"),
         ({"method__name": "retrieval", "method__trains": "lookup", "seed": 3, "train__epochs": 9.0},

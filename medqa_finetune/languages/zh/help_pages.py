@@ -31,10 +31,9 @@ TEXTS = {
         "hydra/launcher=slurm 把各格提交到 SLURM 集群；hydra.launcher.wait=false 提交后即离开。一格在 "
         ".gpus_per_cell=N 或 torchrun --nproc_per_node=N -m medqa_finetune.train 的 N 块 GPU 上训练。"
     ),
-    (
-        "storage=DIR|URL keeps run folders where another machine resumes them; time_limit=11h stops in time, with "
-        "checkpoints."
-    ): ("storage=目录|URL 把运行文件夹存到别的机器也能接着跑的地方；time_limit=11h 会按时停下并写好检查点。"),
+    "storage=DIR|URL keeps run folders for other machines; time_limit=11h stops in time, with checkpoints.": (
+        "storage=目录|URL 把运行文件夹存到别的机器也能接着跑的地方；time_limit=11h 会按时停下并写好检查点。"
+    ),
     "groups and their choices (* is the default):": "配置组及其选项（* 为默认）：",
     "keys (default before a group or the command line sets it; what each means: config/schema.py):": (
         "设置项（配置组或命令行设定之前的默认值；含义见 config/schema.py）："
