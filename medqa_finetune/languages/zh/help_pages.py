@@ -1,7 +1,6 @@
 """Pages of `--help`."""
 
 TEXTS = {
-    # All commands
     "options:": "选项：",
     "and every group and key that `python -m medqa_finetune.train --help` lists": (
         "以及 `python -m medqa_finetune.train --help` 列出的所有配置组和设置项"
