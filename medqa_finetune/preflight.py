@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.child_process import NoReplyError, call
 from medqa_finetune.config.evaluation_checks import graphs_need_gpu
-from medqa_finetune.config.schema import Config
+from medqa_finetune.config.schema import NOT_SHARDED, Config
 from medqa_finetune.errors import ConfigError, Fault, RunError, noting
 from medqa_finetune.evaluation import backends, lm_eval_tasks
 from medqa_finetune.memory import GIB, in_units
-from medqa_finetune.methods.registry import method_of
+from medqa_finetune.methods.registry import method_of, sharding_faults
 from medqa_finetune.model import kernels
 from medqa_finetune.model.auto_matrix import resolve_matrix
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 # Loading torch from a slow network disk takes minutes.
 CHECK_SECONDS = 600
+CELL_KEY = "hydra.launcher.gpus_per_cell"
 
 
 class Findings(NamedTuple):
@@ -45,16 +46,23 @@ class Findings(NamedTuple):
 
 
 def check_processes(config: Config) -> None:
-    """Refuse settings that several processes cannot train together.
+    """Refuse settings that several processes cannot train together, or one alone not.
 
     Raises:
-        ConfigError: the method trains nothing, or a step has fewer examples than there are processes.
+        ConfigError: the method trains nothing, a step has fewer examples than there are processes, or a single process
+            has nobody to divide the weights with.
     """
     size, batch = training_processes(), config.train.batch_size
+    trains = method_of(config.method).trains_weights
     if size == 1:
+        if trains and config.train.sharding != NOT_SHARDED:
+            problem = "divides the weights over several processes, and one alone trains this cell"
+            hint = f"Leave it out, start torchrun --nproc_per_node=N, or give {CELL_KEY}=N on a machine with N GPUs."
+            got, allowed = config.train.sharding, (NOT_SHARDED,)
+            raise ConfigError(Fault("no-effect", problem, key="train.sharding", got=got, allowed=allowed, hint=hint))
         return
-    key = SIZE if this_place().size > 1 else "hydra.launcher.gpus_per_cell"
-    if not method_of(config.method).trains_weights:
+    key = SIZE if this_place().size > 1 else CELL_KEY
+    if not trains:
         # The launcher's own processes are started for training alone.
         if key == SIZE:
             problem = f"method={config.method.name} trains nothing that processes could share"
@@ -132,7 +140,7 @@ def _preflight(
     machine, faults = check(distinct_needs(configs, counts, folders))
     cuda = machine is not None and machine.type == "cuda"
     trainings = [(config, sizes[config.model]) for config in _trainings(configs)]
-    faults = [*faults, *disk_faults(trainings, cuda=cuda)]
+    faults = [*faults, *disk_faults(trainings, cuda=cuda), *expert_faults(trainings)]
     if machine is not None:
         faults += precision_faults(configs, machine)
         if machine.type != "cuda" and any(config.evaluate.cuda_graphs for config in configs):
@@ -258,6 +266,16 @@ def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[Fa
             yield Fault("precision-changed", problem, key="precision", got="auto", hint=hint, file=str(run.path))
 
 
+def expert_faults(runs: Iterable[tuple[Config, ModelSize | None]]) -> Iterator[Fault]:
+    """Yield a fault where several processes are to divide a mixture of experts."""
+    for config, size in runs:
+        if size is not None and size.experts and config.train.sharding != NOT_SHARDED:
+            problem = f"a mixture of experts, as {config.model.title} is, has not been run with divided weights"
+            got, allowed = config.train.sharding, (NOT_SHARDED,)
+            yield Fault("not-supported", problem, key="train.sharding", got=got, allowed=allowed)
+            return
+
+
 def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) -> Iterator[Fault]:
     """Yield a fault for every disk on which the runs will not fit."""
     by_disk: dict[int, list[tuple[Config, ModelSize]]] = {}
@@ -316,13 +334,21 @@ def memory_warning(config: Config, memory: Memory, machine: Machine) -> str:
     parts = ", ".join(f"{name} {count / GIB:.1f}" for name, count in asdict(memory).items() if count >= GIB / 20)
     remedies = {
         "train.gradient_checkpointing=true": not config.train.gradient_checkpointing,
+        "train.sharding=full": _could_divide(config, machine),
         "a smaller train.micro_batch (the effective batch stays)": config.train.micro_batch > 1,
         "method=qlora": config.method.quantization == "none",
         "a shorter train.max_length": True,
     }
+    together = "" if machine.processes == 1 else f" Each of the {machine.processes} processes needs as much."
     return (
         f"method={config.method.name} with {config.model.title} may need {memory.total / GIB:.1f} GiB ({parts}) where "
         f"{config.train.micro_batch} pairs of train.max_length={config.train.max_length} come together; {machine.name} "
         f"has {machine.memory_bytes / GIB:.1f}. Less is needed with "
-        f"{' or '.join(remedy for remedy, helps in remedies.items() if helps)}."
+        f"{' or '.join(remedy for remedy, helps in remedies.items() if helps)}.{together}"
     )
+
+
+def _could_divide(config: Config, machine: Machine) -> bool:
+    """Return whether several processes have the whole model each, and could divide it."""
+    several, undivided = machine.processes > 1, config.train.sharding == NOT_SHARDED
+    return several and undivided and not sharding_faults(config.method)

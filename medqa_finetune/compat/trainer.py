@@ -4,6 +4,10 @@ Its documentation invites subclasses to override `training_step`, `compute_loss`
 `log`, but guarantees neither their arguments nor when they are called; the rest is private. All but `evaluate` and
 `log` are overridden here, in terms of the abstract methods of `AdaptedTrainer`.
 
+A model that is divided over processes (`train.sharding`) is divided here and not by `TrainingArguments(fsdp=…)`, whose
+checkpoints one process cannot read. Relied on for that: weights of a checkpoint are loaded before
+`_prepare_for_training`, the optimizer is made in it, and `save_model` and `_save_optimizer_and_scheduler` write them.
+
 In fp16 a scaler of torch skips optimizer steps whose gradients are not finite. Nothing tells reliably that it did:
 accelerate's `optimizer_step_was_skipped` is never true with a fused optimizer, which skips on the GPU.
 """
@@ -12,14 +16,28 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate.data_loader import BatchSamplerShard
 from accelerate.state import AcceleratorState
 from transformers import Trainer
 
+from medqa_finetune.compat.fsdp import (
+    divide,
+    keep_states_whole,
+    release_gathered,
+    shapes_of,
+    share_of,
+    take_weights,
+    twin_of,
+    whole_weights,
+)
+
 THREADS_VARIABLE = "OMP_NUM_THREADS"
+# Trainer's files of a checkpoint.
+OPTIMIZER_NAME, SCHEDULER_NAME = "optimizer.pt", "scheduler.pt"
 
 
 def forget_processes() -> None:
@@ -77,12 +95,20 @@ class SkippedSteps:
 class AdaptedTrainer(Trainer):
     """A Trainer whose loader yields optimizer steps, each in batches that fit in memory.
 
+    Args:
+        model: The model to train.
+        sharded: Whether the processes that train together divide its weights, gradients and optimizer state. A twin of
+            it is trained then, and the model itself has no weights until `take_weights_back`.
+        options: As Trainer takes them.
+
     Attributes:
         skips: Counts the steps skipped in fp16; None in other precisions.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, model: Any, sharded: bool = False, **options: Any) -> None:
+        super().__init__(model=twin_of(model) if sharded else model, **options)
+        self._whole = model if sharded else None
+        self._shapes: dict[str, torch.Size] = {}
         scaler: Any = self.accelerator.scaler
         self.skips = None if scaler is None else SkippedSteps(scaler)
         # `compute_loss` divides by the answer tokens of the whole step; Trainer must not divide again.
@@ -125,6 +151,62 @@ class AdaptedTrainer(Trainer):
             # Nor is the last step filled up with examples of the first.
             loader.batch_sampler.even_batches = False
         return loader
+
+    def _prepare_for_training(self, *arguments: Any, **options: Any) -> Any:
+        """Divide the model, once it has the weights of a checkpoint and before an optimizer knows them."""
+        if self._whole is not None:
+            self._shapes = shapes_of(self._whole)
+            divide(self.model)
+            prepare = self.accelerator.prepare_model
+            # accelerate would have each process exchange all gradients; for an evaluation it sets the precision alone.
+            self.accelerator.prepare_model = lambda model, **_: prepare(
+                model, device_placement=False, evaluation_mode=True
+            )
+        prepared: Any = super()._prepare_for_training(*arguments, **options)  # type: ignore[no-untyped-call]
+        return prepared
+
+    def create_optimizer(self, *arguments: Any, **options: Any) -> Any:
+        """Create the optimizer, whose state is written as one process writes it."""
+        found: Any = super().create_optimizer(*arguments, **options)
+        if self._whole is not None:
+            keep_states_whole(self.optimizer, keep=self.args.should_save)
+        return found
+
+    def save_model(self, output_dir: str | None = None, *arguments: Any, **options: Any) -> None:
+        """Write the weights as one process does; of divided ones, all processes gather them."""
+        if self._whole is None:
+            super().save_model(output_dir, *arguments, **options)
+            return
+        weights = whole_weights(self.model, keep=self.args.should_save)
+        if self.args.should_save:
+            self._save(output_dir, state_dict=weights)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Write the state of the optimizer; where it is divided, the other processes take part in gathering it."""
+        if self._whole is not None and not self.args.should_save:
+            cast(Any, self.optimizer).state_dict()
+        super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the state of the optimizer; Trainer would first load all of a divided one onto each GPU."""
+        if self._whole is None or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        folder, optimizer, scheduler = Path(checkpoint), cast(Any, self.optimizer), cast(Any, self.lr_scheduler)
+        state = torch.load(folder / OPTIMIZER_NAME, map_location="cpu", weights_only=True, mmap=True)
+        optimizer.load_state_dict(state)
+        scheduler.load_state_dict(torch.load(folder / SCHEDULER_NAME, weights_only=True))
+
+    def trained_weights(self) -> Iterator[torch.Tensor]:
+        """Yield the trained weights; of divided ones, the shares of this process."""
+        model = self.accelerator.unwrap_model(self.model)
+        release_gathered(model)
+        return (share_of(weight) for weight in model.parameters() if weight.requires_grad)
+
+    def take_weights_back(self) -> None:
+        """Give the model that was divided room for its weights again, whose values are arbitrary."""
+        if self._shapes:
+            take_weights(self._whole, self._shapes)
 
     def on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return a batch with its tensors moved to the model's device."""

@@ -10,16 +10,25 @@ from pathlib import Path
 from medqa_finetune.config.durations import time_faults
 from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, graph_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, auto_or_at_least, between, one_of, share
-from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
+from medqa_finetune.config.schema import (
+    NOT_SHARDED,
+    Config,
+    CorpusConfig,
+    DataConfig,
+    MethodConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from medqa_finetune.config.schema_faults import unknown_value
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.methods.registry import can_fuse, method_faults
+from medqa_finetune.methods.registry import can_fuse, method_faults, sharding_faults
 from medqa_finetune.methods.shared.targets import EXPERTS
 
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 FOUR_BIT = ("nf4", "fp4")
 MODULE_GROUPS = ("all_linear", "attention", "attention_mlp")
 KERNELS = ("torch", "liger")
+SHARDINGS = (NOT_SHARDED, "full")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SOURCES = ("embedded", "file", "hub")
 TASKS = ("qa", "text")
@@ -63,6 +72,7 @@ def faults(config: Config) -> list[Fault]:
         *_model_faults(config.model),
         *_train_faults(config.train),
         *_fusion_faults(config),
+        *_sharding_faults(config),
         *evaluate_faults(config.evaluate),
         *text_faults(config),
         *backend_faults(config),
@@ -257,6 +267,16 @@ def _fusion_faults(config: Config) -> Iterator[Fault]:
     elif asked is True and not can_fuse(config.method):
         problem = f"needs plain low-rank adapters on linear layers, and method={config.method.name} trains none"
         yield Fault("conflict", problem, key=key, got=asked, allowed=("false", AUTO))
+
+
+def _sharding_faults(config: Config) -> Iterator[Fault]:
+    asked, kernels = config.train.sharding, config.train.kernels
+    yield from one_of("train.sharding", asked, SHARDINGS)
+    if asked == "full":
+        yield from sharding_faults(config.method)
+        if kernels == "liger":
+            problem = "has not been run with train.sharding=full"
+            yield Fault("not-supported", problem, key="train.kernels", got=kernels, allowed=("torch",))
 
 
 def _train_faults(train: TrainConfig) -> Iterator[Fault]:

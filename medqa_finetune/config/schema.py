@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_METRICS",
     "EMBEDDED_PREFIX",
     "MISSING_WORDS",
+    "NOT_SHARDED",
     "Config",
     "CorpusConfig",
     "DataConfig",
@@ -40,6 +41,8 @@ DEFAULT_METRICS = (
 )
 # What pandas, Python, SQL and Excel write for a missing value.
 MISSING_WORDS = ("nan", "NaN", "NAN", "None", "NULL", "null", "<NA>", "NaT", "#N/A")
+# `train.sharding` where each process has all weights.
+NOT_SHARDED = "none"
 # `model.path` of a model that ships with the package.
 EMBEDDED_PREFIX = "embedded:"
 
@@ -242,6 +245,10 @@ class TrainConfig:
         fused_adapters: Compute plain LoRA layers in fewer passes over memory than peft: `true`, `false`, or `auto`,
             true on a CPU, where it is measured to be faster. The sums are the same to rounding; dropout draws other
             random numbers. A checkpoint goes on as it began.
+        sharding: What several processes that train one cell divide, one GPU each: `none` (each has all weights,
+            gradients and optimizer state), or `full` (each has its share of all three, and gathers the weights of one
+            layer at a time: FSDP, Zhao et al. 2023, arXiv:2304.11277), for `method=full`. The sums are the same to
+            rounding, and a run goes on with either.
         logging_steps: Steps between two points of the training curves.
         validations: Validations in a run, evenly spread, the last one after the last step. `auto`, the default in
             `conf/train/`, is at most 5, and so many that all of them together process at most a quarter of the examples
@@ -267,6 +274,7 @@ class TrainConfig:
     gradient_checkpointing: Any = True
     kernels: str = "torch"
     fused_adapters: Any = "auto"
+    sharding: str = NOT_SHARDED
     logging_steps: int = 10
     validations: Any = 5
     validation_samples: Any = None

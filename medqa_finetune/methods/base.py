@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # which is negligible (Dettmers et al. 2022, arXiv:2208.07339).
 QUANTIZED_BITS = {"nf4": 4 + 32 / 64, "fp4": 4 + 32 / 64, "int8": 8.0}
 DOUBLE_QUANTIZED_BITS = 4 + 8 / 64 + 32 / (64 * 256)
+# The way out where the processes that train together cannot divide a model.
+EXCHANGE_INSTEAD = "Leave out train.sharding: each process then has the whole model, and they exchange gradients."
 
 
 class Method(ABC):
@@ -98,6 +100,11 @@ class ModelMethod(Method):
     def can_fuse(self) -> bool:
         """Whether `train.fused_adapters` changes anything: there are plain low-rank adapters on linear layers."""
         return False
+
+    def sharding_faults(self) -> Iterator[Fault]:
+        """Yield why processes that train together cannot divide the weights (`train.sharding=full`)."""
+        problem = f"divides what method=full trains, and method={self.settings.name} trains other weights"
+        yield Fault("conflict", problem, key="train.sharding", got="full", allowed=("none",), hint=EXCHANGE_INSTEAD)
 
     # ------------------------------------------------------------------ sizes and costs, before anything is loaded
 

@@ -13,6 +13,9 @@ from medqa_finetune.precision import WIDTH, Precision
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# Optimizers whose state several processes can divide.
+DIVISIBLE = ("adamw_torch_fused", "adamw_torch")
+
 
 class Full(ModelMethod):
     """Every weight is trained, in fp32."""
@@ -31,6 +34,15 @@ class Full(ModelMethod):
             value = getattr(self.settings, key)
             if value not in (False, None):
                 yield Fault("conflict", "needs method.trains=adapter, not all", key=f"method.{key}", got=value)
+
+    def sharding_faults(self) -> Iterator[Fault]:
+        """Yield faults of optimizers whose state is not divided with the weights."""
+        for key in ("optimizer", "optimizer_without_cuda"):
+            name = getattr(self.settings, key)
+            if name not in DIVISIBLE:
+                problem = "train.sharding=full divides the state of torch's AdamW alone"
+                hint = "Paged and 8-bit optimizers of bitsandbytes fail at checkpoints of divided weights."
+                yield Fault("conflict", problem, key=f"method.{key}", got=name, allowed=DIVISIBLE, hint=hint)
 
     def trainable_parameters(self, size: ModelSize) -> int:
         """Return the number of all weights, since all are trained."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from medqa_finetune.architecture.flops import Flops, forward_flops
 from medqa_finetune.architecture.size import HEAD, ModelSize, layer_number
 from medqa_finetune.errors import Fault, ModelError
-from medqa_finetune.methods.base import ModelMethod
+from medqa_finetune.methods.base import EXCHANGE_INSTEAD, ModelMethod
 from medqa_finetune.methods.shared.targets import (
     adapted_matrices,
     adapted_parameters,
@@ -57,6 +57,18 @@ class Lora(ModelMethod):
                         "is not possible with method.target_parameters, whose adapters change the weights themselves"
                     )
                     yield Fault("conflict", problem, key=f"method.{key}", got=value, allowed=(allowed,))
+
+    def sharding_faults(self) -> Iterator[Fault]:
+        """Yield why processes that train together cannot divide the weights."""
+        got = self.settings.quantization
+        if got == "none":
+            yield from super().sharding_faults()
+        else:
+            stored = "int8" if got == "int8" else "bytes of two 4-bit weights each"
+            problem = f"train.sharding=full divides weights in floating point, and these are stored as {stored}"
+            yield Fault(
+                "conflict", problem, key="method.quantization", got=got, allowed=("none",), hint=EXCHANGE_INSTEAD
+            )
 
     def trainable_parameters(self, size: ModelSize) -> int:
         """Return the number of weights of all adapters; every expert has its own."""

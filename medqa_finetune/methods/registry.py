@@ -88,6 +88,15 @@ def can_fuse(settings: MethodConfig) -> bool:
     return not method.trains_weights or (isinstance(method, ModelMethod) and method.can_fuse)
 
 
+def sharding_faults(settings: MethodConfig) -> list[Fault]:
+    """Return why several processes cannot divide what a method trains; empty also where nothing is trained."""
+    try:
+        method = method_of(settings)
+    except ConfigError:
+        return []
+    return list(method.sharding_faults()) if method.trains_weights and isinstance(method, ModelMethod) else []
+
+
 def method_faults(settings: MethodConfig) -> list[Fault]:
     """Return why settings select no method, or the method's faults of them."""
     try:

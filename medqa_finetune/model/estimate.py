@@ -4,11 +4,12 @@ Memory is estimated for the worst case: a forward pass of `train.micro_batch` ti
 them answer tokens.
 """
 
-from dataclasses import astuple, dataclass
+import math
+from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
-from medqa_finetune.architecture.size import ModelSize
-from medqa_finetune.config.schema import Config, MethodConfig
+from medqa_finetune.architecture.size import ModelSize, layer_number
+from medqa_finetune.config.schema import NOT_SHARDED, Config, MethodConfig
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.methods.shared.targets import block_weights
 from medqa_finetune.precision import WIDTH, Precision
@@ -54,12 +55,14 @@ class Machine:
         name: Device name for display.
         memory_bytes: Memory of the GPU (the smallest if there are several), or of the whole machine without one.
         precision: Precision that `precision=auto` resolves to.
+        processes: Number of processes that train one cell together, each with such a device and as much memory.
     """
 
     type: Literal["cuda", "cpu"]
     name: str
     memory_bytes: int
     precision: Precision = "fp32"
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def run_bytes(size: ModelSize, config: Config, *, cuda: bool) -> int:
 
 
 def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: int | None = None) -> Memory:
-    """Return the peak memory of training.
+    """Return the peak memory of training; of several processes, that of each.
 
     Gradient checkpointing keeps the input of every layer, and all activations of one layer at a time (Chen et al. 2016,
     arXiv:1604.06174).
@@ -113,14 +116,15 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
     Args:
         size: Size of the model.
         config: Configuration of the run.
-        machine: Device of the run.
+        machine: Device of the run, and number of processes.
         tokens: Tokens of the largest forward pass; None for the worst case.
     """
     cuda, method, train = machine.type == "cuda", model_method(config.method), config.train
     width = product_bytes(config, machine)
     trained = method.trainable_parameters(size)
     optimizer = config.method.optimizer if cuda else config.method.optimizer_without_cuda
-    tokens = train.micro_batch * train.max_length if tokens is None else tokens
+    most = min(train.micro_batch, math.ceil(train.batch_size / machine.processes))
+    tokens = most * train.max_length if tokens is None else tokens
     # What is kept of all layers that are kept, and what the backward pass of one layer takes in addition.
     unit, half_on_cuda = tokens * width, cuda and width < FP32
     kept, backward = (KEPT_ON_CUDA, BACKWARD_ON_CUDA) if half_on_cuda else (KEPT_FOR_BACKWARD[width], 0.0)
@@ -138,7 +142,7 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
         # When the optimizer takes its step, passes are over, and with them the half-precision copies of fp32 weights.
         copies = max(0, weights - method.weight_bytes(size, FP32))
         averages += max(0.0, trained * FP32 - held - max(layer, logits) - copies)
-    return Memory(
+    found = Memory(
         weights=weights,
         gradients=trained * FP32,
         optimizer=round(averages),
@@ -146,6 +150,36 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
         logits=round(max(0, logits - layer)),
         context=CONTEXT_BYTES if cuda else 0,
     )
+    if machine.processes == 1:
+        return found
+    if train.sharding == NOT_SHARDED:
+        # Gradients are exchanged through buffers of the same size.
+        return replace(found, gradients=2 * found.gradients)
+    return _of_a_share(found, size, machine.processes)
+
+
+def _of_a_share(whole: Memory, size: ModelSize, processes: int) -> Memory:
+    """Return the memory of one of several processes that divide the weights of full fine-tuning.
+
+    Gathered are the weights outside of the layers, the layer that computes and the one after it; the gradients of the
+    first two are held until they are divided, those of a layer twice. Copies in half precision are not divided, since
+    the backward pass needs them. While the model is loaded, each process has all of its weights.
+    """
+    all_weights = size.parameters * FP32
+    layers = [0] * size.layers
+    for name, (rows, columns) in size.matrices.items():
+        if (layer := layer_number(name)) is not None:
+            layers[layer] += rows * columns * FP32
+    outside, largest = all_weights - sum(layers), max(layers)
+    copies = whole.weights - all_weights
+    found = replace(
+        whole,
+        weights=math.ceil(all_weights / processes) + copies + outside + 2 * largest,
+        gradients=math.ceil(whole.gradients / processes) + outside + 2 * largest,
+        optimizer=math.ceil(whole.optimizer / processes),
+    )
+    loading = all_weights + whole.context - found.total
+    return replace(found, weights=found.weights + max(0, loading))
 
 
 def _more_in_fp32(size: ModelSize, config: Config, width: int) -> int:

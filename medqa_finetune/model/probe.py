@@ -26,6 +26,7 @@ from medqa_finetune.model.fp32_blocks import chosen_blocks
 from medqa_finetune.model.load import check_vocabulary, choose_device, load_tokenizer
 from medqa_finetune.model.pruned import build_skeleton
 from medqa_finetune.precision import Precision, dtype_of
+from medqa_finetune.ranks import training_processes
 
 # Values of environment variables by which users and schedulers hide all GPUs.
 NO_DEVICES = ("", "-1", "nodevfiles", "none", "void")
@@ -60,17 +61,19 @@ def probe(precisions: Collection[str], quantizations: Collection[str]) -> Machin
 
 
 def find_machine() -> Machine:
-    """Return the device that runs compute on, after a trial computation.
+    """Return the device that runs compute on, after a trial computation; processes without a GPU divide the memory.
 
     Raises:
         ModelError: torch cannot use an existing GPU.
     """
+    processes = training_processes()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
     if not usable:
         _refuse_unused_gpu([str(warning.message) for warning in caught])
-        return Machine("cpu", f"CPU, {torch.get_num_threads()} threads", physical_bytes())
+        memory = physical_bytes() // processes
+        return Machine("cpu", f"CPU, {torch.get_num_threads()} threads", memory, processes=processes)
     name = "GPU"
     try:
         name = torch.cuda.get_device_name()
@@ -83,7 +86,7 @@ def find_machine() -> Machine:
     except RuntimeError as error:
         problem = f"{name} cannot be used ({words_of(error)})"
         raise ModelError(Fault("gpu-unusable", problem, hint=CPU_ON_PURPOSE)) from None
-    return Machine("cuda", name, memory, choose_device("auto").precision)
+    return Machine("cuda", name, memory, choose_device("auto").precision, processes)
 
 
 def _refuse_unused_gpu(reasons: list[str]) -> None:

@@ -201,6 +201,7 @@ class TrainRecord:
         processes: Number of processes that trained together, since the last restart. Amounts, rates and times are
             theirs together, peaks of memory those of the process that needed most.
         devices: Names of their devices, by rank; empty for a single process.
+        sharding: What they divided (`train.sharding`).
     """
 
     samples: int
@@ -238,6 +239,7 @@ class TrainRecord:
     resumed_from: list[int] = field(default_factory=list)
     processes: int = 1
     devices: list[str] = field(default_factory=list)
+    sharding: str = "none"
 
 
 @dataclass(frozen=True)

@@ -171,9 +171,9 @@ def _cost_facts_of(record: Record, kernels: object) -> tuple[object, ...]:
     device = place.device if place is not None else None
     if train is None:
         return (device,)
-    # Records of earlier versions lack the last two: one process trained, and adapters were not fused.
+    # Records of earlier versions lack the last three: one process trained, and adapters were not fused.
     how = (train.micro_batch, train.gradient_checkpointing, kernels)
-    return (device, *how, bool(train.fused_adapters), train.processes)
+    return (device, *how, bool(train.fused_adapters), train.processes, train.sharding)
 
 
 def _of_tests(first: Cell, second: Cell, score: str) -> Iterable[Difference]:

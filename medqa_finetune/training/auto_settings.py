@@ -12,7 +12,7 @@ import torch
 
 from medqa_finetune.compat.failures import is_out_of_memory
 from medqa_finetune.compat.transformers import gradient_checkpointing
-from medqa_finetune.config.schema import Config, MethodConfig, TrainConfig
+from medqa_finetune.config.schema import NOT_SHARDED, Config, MethodConfig, TrainConfig
 from medqa_finetune.config.steps import Validations, total_steps, validation_steps, validations_of, with_validations
 from medqa_finetune.memory import physical_bytes, resident_bytes
 from medqa_finetune.model.auto_batch import candidates, fits, fitting_candidates, is_auto, most_demanding
@@ -123,11 +123,16 @@ def _listed(choice: Fitted) -> str:
 
 
 def _works(config: Config, loaded: LoadedModel) -> bool:
-    """Return whether a training with given settings fits: by trying it on a GPU, by the estimate elsewhere."""
+    """Return whether a training with given settings fits: by trying it on a GPU, by the estimate elsewhere.
+
+    By the estimate also where several processes divide the model.
+    """
     if loaded.device.type == "cuda":
-        return runs(config, loaded)
+        return runs(config, loaded) if _can_be_tried(config) else _fits_now(config, loaded)
     # Memory that is free only now decides nothing: compared runs would differ for what else the machine does.
-    machine = Machine("cpu", loaded.device.name, physical_bytes(), loaded.device.precision)
+    processes = training_processes()
+    memory = physical_bytes() // processes
+    machine = Machine("cpu", loaded.device.name, memory, loaded.device.precision, processes)
     return loaded.size is None or fits(config, loaded.size, machine)
 
 
@@ -145,6 +150,8 @@ def _train_with(config: Config, train: TrainConfig) -> Config:
 def choose(config: Config, loaded: LoadedModel, name: str = "", others: Sequence[Record] = ()) -> Fitted:
     """Return the fastest settings estimated to fit in free memory for all compared runs; on a GPU, that run as well.
 
+    Where several processes divide the model, they are not tried.
+
     Args:
         config: Settings of the run.
         loaded: Its model, with which settings are tried on a GPU.
@@ -152,10 +159,11 @@ def choose(config: Config, loaded: LoadedModel, name: str = "", others: Sequence
         others: Runs that are compared with it and have the same choice.
     """
     device, size = loaded.device, loaded.size
-    machine = Machine(device.type, device.name, usable_bytes(device.type), device.precision)
+    machine = _machine_now(loaded)
     configs = [config, *(dataclasses.replace(config, method=_method_of(other)) for other in others)]
     choices = fitting_candidates(configs, size, machine)
-    tried = (each for each in choices if device.type == "cpu" or runs(_train_with(config, each), loaded))
+    is_tried = device.type == "cuda" and _can_be_tried(config)
+    tried = (each for each in choices if not is_tried or runs(_train_with(config, each), loaded))
     chosen = next(tried, None) or list(candidates(config.train, device.type))[-1]
     names = [name, *(other.name for other in others)]
     decided_by = name if size is None else names[most_demanding(configs, chosen, size, machine)]
@@ -165,6 +173,21 @@ def choose(config: Config, loaded: LoadedModel, name: str = "", others: Sequence
         chosen = fitting_candidates([config], size, machine)[0]
     values = (chosen.micro_batch, chosen.gradient_checkpointing, name)
     return Fitted(*values, name, [name], decided_by) if is_apart else Fitted(*values, decided_by, sorted(names))
+
+
+def _can_be_tried(config: Config) -> bool:
+    """Return whether one process can find out what fits: its trial has the whole model, which others may divide."""
+    return config.train.sharding == NOT_SHARDED
+
+
+def _fits_now(config: Config, loaded: LoadedModel) -> bool:
+    return loaded.size is None or fits(config, loaded.size, _machine_now(loaded))
+
+
+def _machine_now(loaded: LoadedModel) -> Machine:
+    """Return the device of a loaded model, with the memory that is free on it."""
+    device = loaded.device
+    return Machine(device.type, device.name, usable_bytes(device.type), device.precision, training_processes())
 
 
 def _method_of(record: Record) -> MethodConfig:

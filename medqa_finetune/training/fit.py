@@ -19,7 +19,7 @@ from medqa_finetune.compat.peft import bare, has_adapter
 from medqa_finetune.compat.trainer import threads_kept
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
 from medqa_finetune.config.ranges import AUTO
-from medqa_finetune.config.schema import Config, TrainConfig
+from medqa_finetune.config.schema import NOT_SHARDED, Config, TrainConfig
 from medqa_finetune.config.steps import total_steps, validation_steps, validations_of, with_validations
 from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.errors import Fault, ModelError, RunError
@@ -122,6 +122,7 @@ def fit(
     checkpoints.sweep()
     if not trainer.best_step:
         raise _nothing_trained(trainer)
+    trainer.take_weights_back()
     method.restore(loaded.model, checkpoints.path(trainer.best_step))
     change = None if trainer.start is None else relative_change(trainer.start, sample_of(loaded.model))
     if change == 0:
@@ -166,6 +167,7 @@ def _train_together(
     samples = validations_of(train, len(sets.train), len(sets.validation)).samples
     trainer = MeteredTrainer(
         model=loaded.model,
+        sharded=train.sharding != NOT_SHARDED,
         args=arguments,
         optimizers=(method.optimizer(loaded.model, arguments), None),
         train_dataset=sets.train,
@@ -368,6 +370,7 @@ def _train_record(
         micro_batch=config.train.micro_batch,
         gradient_checkpointing=config.train.gradient_checkpointing,
         fused_adapters=trainer.fused_adapters,
+        sharding=config.train.sharding,
         skipped_steps=trainer.skipped_steps,
         final_train_loss=[row["loss"] for row in rows if "loss" in row][-1],
         best_validation_loss=trainer.best_loss,

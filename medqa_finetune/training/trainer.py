@@ -215,9 +215,9 @@ class MeteredTrainer(AdaptedTrainer):
         loss_sum = self.group.mean(self._loss_sum).item()
         if not math.isfinite(loss_sum):
             self._stop("loss", "training loss", loss_sum)
-        for parameter in self.accelerator.unwrap_model(self.model).parameters():
-            if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
-                self._stop("weights", "weights", math.nan)
+        is_finite = all(bool(torch.isfinite(weight).all()) for weight in self.trained_weights())
+        if any(self.group.largest(not is_finite)):
+            self._stop("weights", "weights", math.nan)
         # From here on, every process has written its random state.
         self.meter.join_peaks(self.group)
         if self.group.is_first:

@@ -48,6 +48,7 @@ NOT_ALLOWED: list[tuple[dict[str, Any], list[str]]] = [
     ({"train__scheduler": "cosin"}, list(SCHEDULERS)),
     ({"train__kernels": "triton"}, ["torch", "liger"]),
     ({"train__fused_adapters": "yes"}, ["true", "false", "auto"]),
+    ({"train__sharding": "half"}, ["none", "full"]),
     ({"evaluate__backend": "tgi"}, ["transformers", "vllm"]),
 ]
 TEXT = {"corpus__task": "text", "corpus__source": "file", "corpus__path": "texts"}
@@ -58,6 +59,11 @@ CONFLICTS: list[tuple[dict[str, Any], list[str], str]] = [
     ({"method__compute_dtype": "bf16"}, ["auto"], ""),
     ({"method__dora": True, "train__fused_adapters": True}, ["false", "auto"], ""),
     ({"method__trains": "all", "train__fused_adapters": True}, ["false", "auto"], ""),
+    ({"train__sharding": "full"}, ["none"], "train.sharding"),
+    ({"train__sharding": "full", "method__quantization": "nf4"}, ["none"], "train.sharding"),
+    ({"train__sharding": "full", "method__quantization": "int8"}, ["none"], "train.sharding"),
+    ({"method__trains": "all", "train__sharding": "full", "method__optimizer": "paged_adamw_8bit"},
+     ["adamw_torch_fused", "adamw_torch"], ""),
     ({"method__quantization": "int8", "method__double_quantization": True}, ["false"], "method=qlora_8bit"),
     ({"method__trains": "all", "method__dora": True}, [], ""),
     ({"method__trains": "all", "method__rslora": True}, [], ""),
@@ -96,6 +102,7 @@ OTHERS: list[tuple[str, dict[str, Any], str]] = [
     ("not-a-pattern", {"corpus__question_prefix": "("}, ""),
     ("not-a-pattern", {"corpus__question_suffix": "["}, ""),
     ("not-a-pattern", {"corpus__answer_prefix": "*"}, ""),
+    ("not-supported", {"method__trains": "all", "train__sharding": "full", "train__kernels": "liger"}, ""),
     ("wrong-type", {"corpus__question": []}, ""),
     ("wrong-type", {"corpus__question": True}, ""),
     ("wrong-type", {"corpus__question": ["title", ""]}, ""),

@@ -143,6 +143,7 @@ CHANGES_NO_RESULT: dict[str, Any] = {
     "model.modelscope_repository": "somebody/else",
     "model.revision": "v2",
     "model.chat_template": "instruct",  # likewise
+    "train.sharding": "full",
     "train.logging_steps": 1,
     "train.warmup_steps_unmetered": 0,
     "train.checkpoint_minutes": 1.0,
@@ -160,6 +161,7 @@ BASELINE_DEPENDS_ON = {
 } - {"seed", "data.train_size", "data.near_duplicate_threshold"} | {
     "method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length",
 }  # fmt: skip
+FULL = changed(VALID, method__trains="all")
 BASELINE = changed(VALID, method__name="none", method__trains="nothing", method__quantization="nf4")
 
 
@@ -169,6 +171,8 @@ def with_setting(config: Config, key: str, value: Any) -> Config:
     extra |= {"evaluate__text": "text"} if key in ("evaluate.text_path", "evaluate.stride") else {}
     if key in ("method.double_quantization", "method.compute_dtype"):
         extra = {"method__quantization": "nf4"}
+    if key == "train.sharding":
+        extra = {"method__trains": "all"}
     if key == "method.target_parameters":
         extra = {"method__dropout": 0.0}
     return changed(config, **{key.replace(".", "__"): value}, **extra)
@@ -213,7 +217,7 @@ def test_evaluation_settings_change_the_evaluation_identity_alone(key: str) -> N
 @pytest.mark.parametrize("key", CHANGES_NO_RESULT)
 def test_neutral_settings_keep_both_identities(key: str) -> None:
     other = with_setting(VALID, key, CHANGES_NO_RESULT[key])
-    same = changed(VALID, evaluate__text="text") if key == "evaluate.text_path" else VALID
+    same = {"evaluate.text_path": changed(VALID, evaluate__text="text"), "train.sharding": FULL}.get(key, VALID)
     assert other != same
     assert (training(other), evaluation(other)) == (training(same), evaluation(same))
     assert evaluation_name_of(other, same, "a") == evaluation_name_of(same, same, "a") == DEFAULT_EVALUATION

@@ -200,3 +200,30 @@ def bytes_kept_for_backward(model: Any, batch: Batch) -> int:
     with attention_per_pair(model), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         AnswerLoss(model)(model, batch)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def test_processes_that_exchange_gradients_hold_them_twice(qwen_3b: ModelSize) -> None:
+    alone, both = (memory(qwen_3b, dataclasses.replace(T4, processes=count), method=FULL) for count in (1, 2))
+    assert both == dataclasses.replace(alone, gradients=2 * alone.gradients)
+
+
+def test_processes_divide_what_is_kept_of_every_weight(qwen_3b: ModelSize) -> None:
+    def of(processes: int) -> Any:
+        machine = dataclasses.replace(T4, processes=processes)
+        return memory(qwen_3b, machine, method=FULL, precision="fp32", train__sharding="full")
+
+    whole, half = memory(qwen_3b, T4, method=FULL, precision="fp32"), of(2)
+    outside = 151_936 * 2048 * 4
+    assert half.optimizer == pytest.approx(whole.optimizer / 2)
+    assert half.activations == whole.activations
+    assert whole.gradients / 2 + outside < half.gradients < 0.75 * whole.gradients
+    # Embedding and head share their weights, which a step gathers, with those of two layers.
+    assert whole.weights / 2 + outside < half.weights < 0.75 * whole.weights
+    # Each loads all of the model before it keeps its share.
+    assert of(64).total == pytest.approx(4 * QWEN_3B + CONTEXT_BYTES)
+
+
+def test_a_process_passes_no_more_examples_than_are_its_share(qwen_3b: ModelSize) -> None:
+    few, many = (memory(qwen_3b, dataclasses.replace(T4, processes=8), method=LORA, train__batch_size=16,
+                        train__micro_batch=count) for count in (2, 16))  # fmt: skip
+    assert few == many

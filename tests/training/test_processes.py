@@ -6,12 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -23,7 +19,6 @@ from medqa_finetune.errors import ConfigError
 from medqa_finetune.preflight import check_processes
 from medqa_finetune.ranks import (
     LOCAL_RANK,
-    RANK,
     SIZE,
     STARTED_VARIABLE,
     VARIABLES,
@@ -33,15 +28,26 @@ from medqa_finetune.ranks import (
     this_place,
 )
 from medqa_finetune.record.read import read_record
-from medqa_finetune.record.schema import Record, TrainRecord
 from medqa_finetune.summarize import summarize
 from medqa_finetune.training import group as group_module
 from medqa_finetune.training.batches import Collator, share_out
 from medqa_finetune.training.group import Group, Peer
 from scripts.command_line import environment
-from tests.commands import TINY, here, python
+from tests.commands import here, python
+from tests.training.together import (
+    LONG,
+    assert_equal_curves,
+    command,
+    lines_in,
+    newest_step,
+    ranks_of,
+    record_in,
+    run,
+    training,
+    training_in,
+)
 
-TOLERANCE = 1e-4
+LORA = "method=lora"
 LENGTHS = (3, 30, 7, 7, 12, 25, 3, 9)
 
 
@@ -193,44 +199,6 @@ def test_a_main_thread_that_waits_forever_is_ended(lost_peer: Group, monkeypatch
 # ---------------------------------------------------------------------------- two processes against one
 
 
-def command(processes: int, folder: Path, *arguments: str) -> list[str]:
-    typed = ["-m", "medqa_finetune.train", *TINY, "train.logging_steps=1", f"outputs={folder}", *arguments]
-    if processes == 1:
-        return [sys.executable, *typed]
-    # `--standalone` finds a free port.
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *typed]
-
-
-def run(processes: int, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command(processes, folder, *arguments), cwd=folder.parent, env=environment(folder.parent),
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-
-
-def record_in(outputs: Path) -> Record:
-    (path,) = outputs.glob("demo/*/record.json")
-    return read_record(path)
-
-
-def training_in(outputs: Path) -> TrainRecord:
-    found = record_in(outputs).train
-    assert found is not None
-    return found
-
-
-def lines_in(outputs: Path, pattern: str) -> list[dict[str, Any]]:
-    (path,) = outputs.glob(pattern)
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def assert_equal_curves(one: Path, other: Path) -> None:
-    first, second = (lines_in(outputs, "demo/*/metrics.jsonl") for outputs in (one, other))
-    for name in ("step", "loss", "eval_loss"):
-        found = [[row[name] for row in rows if name in row] for rows in (first, second)]
-        assert found[0] == pytest.approx(found[1], abs=TOLERANCE)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "layout"), [("lora", "packed"), ("qlora", "packed"), ("full", "packed"), ("lora", "padded")]
@@ -258,39 +226,6 @@ def test_two_processes_train_as_one(method: str, layout: str, micro_model: Path,
 
 # ---------------------------------------------------------------------------- stopped, lost, resumed
 
-LONG = ("method=lora", "data=20k", "train.epochs=1000", "train.max_steps=120", "train.checkpoint_steps=10",
-        "train.batch_size=7", "train.micro_batch=2", "train.max_length=64")  # fmt: skip
-
-
-@contextmanager
-def training(processes: int, outputs: Path, *arguments: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a training and give it back once it has written two checkpoints."""
-    process = subprocess.Popen(
-        command(processes, outputs, *LONG, *arguments), cwd=outputs.parent,
-        env=environment(outputs.parent) | variables,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        until = time.monotonic() + 120
-        while not list(outputs.glob("demo/*/checkpoints/step-20")):
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        yield process
-    finally:
-        for each in ranks_of(process.pid):
-            each.kill()
-        process.kill()
-        process.wait()
-
-
-def ranks_of(pid: int) -> Sequence[psutil.Process]:
-    """The processes that torchrun has started, by rank."""
-    try:
-        return sorted(psutil.Process(pid).children(), key=lambda each: int(each.environ().get(RANK, "0")))
-    except psutil.NoSuchProcess:
-        return []
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
@@ -298,17 +233,17 @@ def test_a_stopped_training_goes_on_with_another_number_of_processes(
     before: int, after: int, micro_model: Path, tmp_path: Path
 ) -> None:
     model = f"model.path={micro_model}"
-    assert run(1, tmp_path / "whole", *LONG, model).returncode == 0
+    assert run(1, tmp_path / "whole", *LONG, LORA, model).returncode == 0
     outputs = tmp_path / "stopped"
-    with training(before, outputs, model) as process:
+    with training(before, outputs, LORA, model) as process:
         process.terminate()
         assert process.wait(60) != 0
     stopped = record_in(outputs)
     assert stopped.status == "interrupted"
     # The step that a signal came in is the last one, and has a checkpoint.
-    newest = max(int(path.name.removeprefix("step-")) for path in outputs.glob("demo/*/checkpoints/step-*"))
+    newest = newest_step(outputs)
     assert lines_in(outputs, "demo/*/metrics.jsonl")[-1]["step"] == newest
-    done = run(after, outputs, *LONG, model)
+    done = run(after, outputs, *LONG, LORA, model)
     assert done.returncode == 0, done.stderr
     found = training_in(outputs)
     assert (found.resumed_from, found.processes) == ([newest], after)
@@ -319,7 +254,7 @@ def test_a_stopped_training_goes_on_with_another_number_of_processes(
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_lost_process_ends_the_training_and_is_recorded(rank: int, micro_model: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "lost"
-    with training(2, outputs, f"model.path={micro_model}") as process:
+    with training(2, outputs, LORA, f"model.path={micro_model}") as process:
         ranks = ranks_of(process.pid)
         os.kill(ranks[rank].pid, signal.SIGKILL)
         assert process.wait(60) != 0
@@ -329,7 +264,7 @@ def test_a_lost_process_ends_the_training_and_is_recorded(rank: int, micro_model
     assert record.failure is not None
     assert [fault["code"] for fault in record.failure.faults] == ["process-lost"]
     assert not record.failure.final
-    done = run(2, outputs, *LONG, f"model.path={micro_model}")
+    done = run(2, outputs, *LONG, LORA, f"model.path={micro_model}")
     assert done.returncode == 0, done.stderr
     assert record_in(outputs).status == "done"
 
@@ -372,7 +307,7 @@ def test_cells_of_a_matrix_train_in_several_processes_each(micro_model: Path, tm
 @pytest.mark.parametrize("rank", [1, 0])
 def test_a_cell_that_loses_a_process_is_tried_again(rank: int, micro_model: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "runs"
-    with training(1, outputs, "-m", f"model.path={micro_model}", **{STARTED_VARIABLE: "2"}) as launcher:
+    with training(1, outputs, "-m", LORA, f"model.path={micro_model}", **{STARTED_VARIABLE: "2"}) as launcher:
         (cell,) = psutil.Process(launcher.pid).children()
         (other,) = cell.children()
         (other if rank else cell).kill()

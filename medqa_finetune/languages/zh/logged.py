@@ -262,6 +262,8 @@ TEXTS = {
         "method={method} 用于 {model} 时，若 {count} 对 train.max_length={length} 的样本凑到一批，可能需要 {needed} "
         "GiB（{parts}）；{machine} 有 {memory}。可以减少内存的做法：{remedies}。"
     ),
+    "Each of the {count} processes needs as much.": "{count} 个进程各需要这么多。",
+    "{first} or train.sharding=full": "{first}或 train.sharding=full",
     "{first} or a shorter train.max_length": "{first}或更短的 train.max_length",
     "{first} or method=qlora": "{first}或 method=qlora",
     "{first} or a smaller train.micro_batch (the effective batch stays)": (

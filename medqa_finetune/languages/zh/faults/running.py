@@ -55,6 +55,34 @@ TEXTS = {
         "hydra.launcher.gpus_per_cell=N 会为矩阵的每一格启动 N 个进程。"
     ),
     "{method} trains nothing that processes could share": "{method} 不训练任何东西，没有可由多个进程分担的工作",
+    "divides the weights over several processes, and one alone trains this cell": (
+        "用于把权重分到多个进程，而此单元只由一个进程训练"
+    ),
+    "Leave it out, start torchrun --nproc_per_node=N, or give {key}=N on a machine with N GPUs.": (
+        "请去掉它，或用 torchrun --nproc_per_node=N 启动，或在有 N 块 GPU 的机器上给出 {key}=N。"
+    ),
+    "divides what {full} trains, and {method} trains other weights": (
+        "切分的是 {full} 训练的权重，而 {method} 训练别的权重"
+    ),
+    "Leave out train.sharding: each process then has the whole model, and they exchange gradients.": (
+        "请去掉 train.sharding：这样每个进程持有整个模型，只交换梯度。"
+    ),
+    "train.sharding=full divides weights in floating point, and these are stored as {stored}": (
+        "train.sharding=full 只能切分浮点权重，而这里的权重按 {stored} 存储"
+    ),
+    "train.sharding=full divides weights in floating point, and these are stored as bytes of two 4-bit weights each": (
+        "train.sharding=full 只能切分浮点权重，而这里每个字节存两个 4 比特权重"
+    ),
+    "train.sharding=full divides the state of torch's AdamW alone": (
+        "train.sharding=full 只能切分 torch 的 AdamW 的状态"
+    ),
+    "Paged and 8-bit optimizers of bitsandbytes fail at checkpoints of divided weights.": (
+        "bitsandbytes 的分页和 8 比特优化器在保存切分权重的检查点时会失败。"
+    ),
+    "has not been run with train.sharding=full": "未与 train.sharding=full 一起运行过",
+    "a mixture of experts, as {model} is, has not been run with divided weights": (
+        "{model} 这样的混合专家模型未在权重切分下运行过"
+    ),
     "must be at most {batch}: each process trains on a part of every step": (
         "最多为 {batch}：每个进程训练每一步的一部分"
     ),
