@@ -3,19 +3,20 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options, split_options
 from medqa_finetune.config.composition_line import read_composition
-from medqa_finetune.config.ranges import above_zero
+from medqa_finetune.config.ranges import above_zero, at_least
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
 from medqa_finetune.languages.labels import spoken_label
 from medqa_finetune.languages.translate import say
 from medqa_finetune.memory import in_units
 from medqa_finetune.model.cards import CARDS
+from medqa_finetune.planning.rows import CellRow, Content, Totals
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.short_names import short_names
 
@@ -34,6 +35,10 @@ DEAREST = 5
 NAME_WIDTH = 24
 
 
+def _at_least_one(key: str, value: int) -> Iterator[Fault]:
+    return at_least(key, value, 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class PlanOptions(Options):
     """Options of `plan`, in addition to the settings of the experiments."""
@@ -46,13 +51,22 @@ class PlanOptions(Options):
         "model's arithmetic and this machine's speed",
     )
     budget_hours: float | None = option(None, "exit with 2 if all cells together take longer", check=above_zero)
-    price_per_hour: float | None = option(None, "price of an hour of this machine, in any currency", check=above_zero)
+    price_per_hour: float | None = option(
+        None, "price of an hour of this machine, or of one GPU of several, in any currency", check=above_zero
+    )
     gpu: str | None = option(
         None,
         "plan for a card that is not here, computed from its data sheet; null for this machine. One of "
         + ", ".join(CARDS),
         value="CARD",
         allowed=tuple(CARDS),
+        bare=True,
+    )
+    gpus: int | None = option(
+        None,
+        "GPUs that train a cell together, one process on each; null for hydra.launcher.gpus_per_cell, usually 1",
+        value="N",
+        check=_at_least_one,
         bare=True,
     )
     format: str = option("text", "a table, or one JSON object", allowed=("text", "json"), bare=True)
@@ -74,6 +88,7 @@ where it is missing. Finished cells are planned as if they were new.
   python -m medqa_finetune.plan -m profile=demo plan.probe=true
   python -m medqa_finetune.plan -m method=lora,qlora plan.price_per_hour=0.5 plan.budget_hours=12
   python -m medqa_finetune.plan -m method=lora,qlora gpu=t4
+  python -m medqa_finetune.plan method=full train.sharding=full gpu=t4 gpus=2
 
 options:
 {describe(PlanOptions)}\
@@ -116,23 +131,29 @@ def plan(arguments: list[str]) -> int:
     line = read_composition(arguments, PlanOptions)
     own, rest = split_options(PlanOptions, line.overrides)
     options = parse_options(PlanOptions, own)
-    configs = compose([*line.typed_flags, *rest], arguments)
+    composed = compose([*line.typed_flags, *rest], arguments)
+    configs = composed.configs
     if line.only_shows:
         return EXIT_DONE
     # Imported late, so that --help is fast.
     from medqa_finetune.config.labels import labels_of
     from medqa_finetune.planning.evaluations import answered_by_transformers, notes_on
-    from medqa_finetune.planning.plan_cells import make_plan
+    from medqa_finetune.planning.plan_cells import PlannedFor, make_plan
+    from medqa_finetune.planning.several_gpus import AskedGpus, gpus_of_a_cell
 
     faults = [*precision_faults(configs, options)]
+    gpus = 1
+    with noting(faults):
+        asked = AskedGpus(composed.gpus_per_cell, options.gpus, options.gpu)
+        gpus = gpus_of_a_cell(configs, asked, probe=options.probe)
     if faults:
         raise ConfigError(*faults)
     room = existing_part(Path(configs[0].outputs))
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=room, ignore_cleanup_errors=True) as folder:
-        asked = [answered_by_transformers(each) for each in configs]
-        found = make_plan(asked, Path(folder), probe=options.probe, gpu=options.gpu)
+        cells = [answered_by_transformers(each) for each in configs]
+        found = make_plan(cells, Path(folder), probe=options.probe, planned=PlannedFor(options.gpu, gpus))
     of_cells = zip(configs, found.forecasts, found.batches, strict=True)
-    rows = [row(config, forecast, options, batches) for config, forecast, batches in of_cells]
+    rows = [row(config, forecast, options, batches, gpus=gpus) for config, forecast, batches in of_cells]
     for each, label in zip(rows, labels_of(configs), strict=True):
         each["label"] = label
     for place, earlier in found.trained_by.items():
@@ -152,8 +173,21 @@ def plan(arguments: list[str]) -> int:
     return EXIT_DONE
 
 
-def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> list["Config"]:
-    """Return the settings of every cell that `train` would run with these arguments; `typed` are those of the command.
+@dataclasses.dataclass(frozen=True)
+class Composed:
+    """What a command asks for.
+
+    Attributes:
+        configs: Settings of every cell.
+        gpus_per_cell: That of the launcher; 1 where it has none.
+    """
+
+    configs: list["Config"]
+    gpus_per_cell: int
+
+
+def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> Composed:
+    """Return every cell that `train` would run with these arguments; `typed` are those of the command.
 
     Raises:
         ConfigError: with the faults of all cells.
@@ -169,17 +203,20 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     from medqa_finetune.launch.compose import compose_and_call, make_cell
     from medqa_finetune.launch.validate import check_all, distinct_cells
     from medqa_finetune.model.locate import locate_architecture
-    from medqa_finetune.preflight import check_packages
+    from medqa_finetune.preflight import CELL_KEY, check_packages
 
     cells: list[Cell] = []
     compositions: list[DictConfig] = []
     asked: list[Sequence[str]] = []
     faults: list[Fault] = []
+    gpus_per_cell = {1}
 
     def take(composed: "DictConfig") -> None:
         hydra_config = HydraConfig.get()
         if hydra_config.mode == RunMode.RUN:
-            refuse_of_a_matrix(as_typed(hydra_config.overrides.hydra))
+            # torchrun starts the processes of one cell; a plan takes their number from either.
+            refuse_of_a_matrix([each for each in as_typed(hydra_config.overrides.hydra) if CELL_KEY not in each])
+        gpus_per_cell.add(int(hydra_config.launcher.get("gpus_per_cell", 1)))
         overrides = tuple(as_typed(hydra_config.overrides.task))
         compositions.append(composed)
         asked.append(overrides)
@@ -197,7 +234,7 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     configs = [cell.config for cell in distinct_cells(cells)]
     check_all(configs, check_packages)
     check_all(configs, check_benchmarks)
-    return configs
+    return Composed(configs, max(gpus_per_cell))
 
 
 def precision_faults(configs: Sequence["Config"], options: PlanOptions) -> Iterable[Fault]:
@@ -210,72 +247,8 @@ def precision_faults(configs: Sequence["Config"], options: PlanOptions) -> Itera
                 yield Fault("not-supported", problem, key="precision", got=precision, allowed=allowed)
 
 
-class CellRow(TypedDict):
-    """One cell in a plan; times in seconds.
-
-    Attributes:
-        label: Its short name among the cells of the plan.
-        price: Rounded to cents; None where no price per hour is given.
-        trained_by: Name of the cell whose training it evaluates; None for its own.
-        batches: Micro-batch and gradient checkpointing, and why (`planning/batches.py`).
-        examples_cut: Share of the training examples that is cut to fit `train.max_length`, in [0, 1].
-        questions_cut: Share of the test questions that is cut, or whose reference is, likewise.
-        validations: Number of validations; 0 without training of its own.
-        validation_samples: Examples of each.
-        fits: Whether the peak of memory is less than the card has; null without `gpu`, as are the next two.
-        training_limit: What decides training's time: `products`, `memory` or `launches`; null without training, too.
-        training_utilization: Model FLOPs utilization of training, of the data sheet's rate; null likewise.
-        training_parts: Seconds of training by kind of operator, and those of all launches, which overlap with the rest;
-            empty likewise.
-    """
-
-    name: str
-    label: str
-    seconds: float
-    start_seconds: float
-    train_seconds: float
-    validation_seconds: float
-    evaluation_seconds: float
-    peak_memory_bytes: int
-    training_memory_bytes: int
-    disk_bytes: int
-    price: float | None
-    trained_by: str | None
-    batches: dict[str, object]
-    examples_cut: float
-    questions_cut: float
-    validations: int
-    validation_samples: int
-    fits: bool | None
-    training_limit: str | None
-    training_utilization: float | None
-    training_parts: dict[str, float]
-
-
-class Totals(TypedDict):
-    """Sums over all cells, run one after the other; memory is the maximum."""
-
-    hours: float
-    peak_memory_bytes: int
-    disk_bytes: int
-    price: float | None
-
-
-class Content(TypedDict):
-    """A plan as JSON: its cells, and what the figures are based on."""
-
-    cells: Sequence[CellRow]
-    sum: Totals
-    basis: str
-    gpu: str | None
-    random_weights: list[str]
-    machine: dict[str, object]
-    matrix_flops_per_second: dict[str, float]
-    copied_bytes_per_second: float
-
-
-def row(config: "Config", forecast: "Forecast", options: PlanOptions, batches: "Batches") -> CellRow:
-    """Return the row of a cell, times rounded to 0.1 s."""
+def row(config: "Config", forecast: "Forecast", options: PlanOptions, batches: "Batches", *, gpus: int = 1) -> CellRow:
+    """Return the row of a cell that trains on `gpus` GPUs, times rounded to 0.1 s."""
     from medqa_finetune.planning.plan_cells import name_of
 
     return {
@@ -289,7 +262,7 @@ def row(config: "Config", forecast: "Forecast", options: PlanOptions, batches: "
         "peak_memory_bytes": forecast.memory_bytes,
         "training_memory_bytes": forecast.training_bytes,
         "disk_bytes": forecast.disk_bytes,
-        "price": _price(forecast.seconds, options),
+        "price": _price(gpus * forecast.seconds, options),
         "trained_by": None,
         "batches": dataclasses.asdict(batches),
         "examples_cut": round(forecast.examples_cut, 4),
@@ -300,6 +273,9 @@ def row(config: "Config", forecast: "Forecast", options: PlanOptions, batches: "
         "training_limit": forecast.training_limit,
         "training_utilization": None if forecast.utilization is None else round(forecast.utilization, 3),
         "training_parts": {name: round(seconds, 1) for name, seconds in forecast.training_parts.items()},
+        "gpus": gpus,
+        "batch_size": config.train.batch_size if forecast.train else None,
+        "exchanged_bytes": forecast.exchanged_bytes,
     }
 
 
@@ -325,11 +301,13 @@ def as_object(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> C
 
 def _totals(rows: Sequence[CellRow], options: PlanOptions) -> Totals:
     seconds = sum(each["seconds"] for each in rows)
+    busy = sum(each["gpus"] * each["seconds"] for each in rows)
     return {
         "hours": seconds / HOUR,
+        "gpu_hours": busy / HOUR,
         "peak_memory_bytes": max(each["peak_memory_bytes"] for each in rows),
         "disk_bytes": sum(each["disk_bytes"] for each in rows),
-        "price": _price(seconds, options),
+        "price": _price(busy, options),
     }
 
 
@@ -339,6 +317,7 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
     from medqa_finetune.planning.batches import describe_batches
     from medqa_finetune.planning.card_fit import describe_fit
     from medqa_finetune.planning.examples import describe_cut, describe_validations
+    from medqa_finetune.planning.several_gpus import describe_several
 
     whole = _totals(rows, options)
     labels = {each["name"]: spoken_label(each["label"]) for each in rows}
@@ -386,6 +365,7 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
             *describe_basis(found, labels),
             *describe_fit(rows, found.workload),
             *describe_batches(rows),
+            *describe_several(rows, found.workload.machine.processes),
             *once,
             *describe_validations(rows),
             *describe_cut(rows),

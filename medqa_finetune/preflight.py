@@ -45,14 +45,19 @@ class Findings(NamedTuple):
     faults: list[Fault]
 
 
-def check_processes(config: Config) -> None:
+def check_processes(config: Config, planned: int | None = None, planned_key: str = CELL_KEY) -> None:
     """Refuse settings that several processes cannot train together, or one alone not.
+
+    Args:
+        config: Settings of a cell.
+        planned: Number of processes; None for those that train it now.
+        planned_key: The setting that gives this number.
 
     Raises:
         ConfigError: the method trains nothing, a step has fewer examples than there are processes, or a single process
             has nobody to divide the weights with.
     """
-    size, batch = training_processes(), config.train.batch_size
+    size, batch = planned or training_processes(), config.train.batch_size
     trains = method_of(config.method).trains_weights
     if size == 1:
         if trains and config.train.sharding != NOT_SHARDED:
@@ -61,7 +66,7 @@ def check_processes(config: Config) -> None:
             got, allowed = config.train.sharding, (NOT_SHARDED,)
             raise ConfigError(Fault("no-effect", problem, key="train.sharding", got=got, allowed=allowed, hint=hint))
         return
-    key = SIZE if this_place().size > 1 else CELL_KEY
+    key = SIZE if planned is None and this_place().size > 1 else planned_key
     if not trains:
         # The launcher's own processes are started for training alone.
         if key == SIZE:

@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
         return EXIT_DONE
     own, rest = split_options(ShowOptions, arguments)
     options = parse_options(ShowOptions, own)
-    config = compose([*SMALL_SETS, *rest] if asks_no_sizes(rest) else rest)[0]
+    config = compose([*SMALL_SETS, *rest] if asks_no_sizes(rest) else rest).configs[0]
     log_to_terminal()
     # Imported late, so that --help and refusals are fast.
     from medqa_finetune.data.prepare import CACHE_NAME

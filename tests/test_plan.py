@@ -11,17 +11,18 @@ import pytest
 
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.model.cards import CARDS
-from medqa_finetune.plan import CellRow, PlanOptions, as_object, as_text, excess_faults, plan, precision_faults, row
+from medqa_finetune.plan import PlanOptions, as_object, as_text, excess_faults, plan, precision_faults, row
 from medqa_finetune.planning.batches import Batches
 from medqa_finetune.planning.cost_model import Forecast
 from medqa_finetune.planning.plan_cells import Plan
+from medqa_finetune.planning.rows import CellRow
 from tests.commands import TINY, python
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
 from tests.planning.test_cost_model import workload
 
 HOUR = 3600.0
-KEYS = ("plan.probe", "plan.budget_hours", "plan.price_per_hour", "gpu", "format")
+KEYS = ("plan.probe", "plan.budget_hours", "plan.price_per_hour", "gpu", "gpus", "format")
 FORECAST = Forecast(
     start=600.0,
     train=5 * HOUR,
@@ -68,13 +69,14 @@ def test_cell_is_said_in_seconds_bytes_and_money() -> None:
         "batches": dataclasses.asdict(BATCHES),
         "examples_cut": 0.0, "questions_cut": 0.0, "validations": 0, "validation_samples": 0, "fits": None,
         "training_limit": None, "training_utilization": None, "training_parts": {},
+        "gpus": 1, "batch_size": VALID.train.batch_size, "exchanged_bytes": 0,
     }  # fmt: skip
 
 
 def test_cells_add_up_but_for_memory() -> None:
     found, options = made(FORECAST, FORECAST), PlanOptions(price_per_hour=2.0)
     assert as_object(rows(found, options), found, options)["sum"] == {
-        "hours": 11.0, "peak_memory_bytes": 3 * 2**30, "disk_bytes": 2**31, "price": 22.0
+        "hours": 11.0, "gpu_hours": 11.0, "peak_memory_bytes": 3 * 2**30, "disk_bytes": 2**31, "price": 22.0
     }  # fmt: skip
 
 
@@ -98,6 +100,26 @@ def test_what_does_not_fit_is_said() -> None:
     (shown,) = [line for line in as_text(rows(found, options), found, options).splitlines() if "max_length" in line]
     assert "62.5% of the training examples (lora_20k)" in shown
     assert [each["examples_cut"] for each in rows(found, options)] == [0.625, 0.0]
+
+
+def test_several_gpus_cost_the_hours_of_each() -> None:
+    found = row(VALID, FORECAST, PlanOptions(price_per_hour=2.0), BATCHES, gpus=2)
+    assert (found["gpus"], found["seconds"], found["price"]) == (2, 19800.0, 22.0)
+    whole = as_object([found], made(FORECAST), PlanOptions(price_per_hour=2.0))["sum"]
+    assert (whole["hours"], whole["gpu_hours"], whole["price"]) == (5.5, 11.0, 22.0)
+
+
+@pytest.mark.slow
+def test_gpus_of_a_cell_are_planned_with_and_without_a_matrix(tmp_path: Path, micro_model: Path) -> None:
+    typed = ("profile=demo", "model=local", f"model.path={micro_model}", "data.scale=0.001", "method=lora",
+             "data=20k", "gpu=t4", "format=json")  # fmt: skip
+    cells = []
+    for asked in (["gpus=2"], ["hydra.launcher.gpus_per_cell=2"], ["-m", "hydra.launcher.gpus_per_cell=2"], []):
+        done = run(*typed, *asked, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        cells.append(json.loads(done.stdout)["cells"][0])
+    assert [cell["gpus"] for cell in cells] == [2, 2, 2, 1]
+    assert {cell["train_seconds"] for cell in cells[:3]} == {cells[0]["train_seconds"]}
 
 
 def test_unknown_price_is_null() -> None:

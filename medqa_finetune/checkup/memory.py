@@ -76,11 +76,14 @@ def _names(names: Any) -> str:
 
 def with_hours(need: Need, configs: Sequence[Config], card: str | None) -> Need:
     """Return a need with the hours that the planner computes; the corpus is prepared where it is not yet."""
-    from medqa_finetune.planning.plan_cells import make_plan
+    from medqa_finetune.planning.plan_cells import PlannedFor, make_plan
 
     try:
         with tempfile.TemporaryDirectory(prefix="medqa-doctor-", ignore_cleanup_errors=True) as folder:
-            seconds = [each.seconds for each in make_plan(configs, Path(folder), probe=False, gpu=card).forecasts]
+            seconds = [
+                each.seconds
+                for each in make_plan(configs, Path(folder), probe=False, planned=PlannedFor(card)).forecasts
+            ]
     except (MedQAError, OSError):
         return need
     return dataclasses.replace(need, hours=sum(seconds) / 3600)

@@ -13,7 +13,8 @@ def describe_basis(found: Plan, labels: Mapping[str, str]) -> list[str]:
     machine = found.workload.machine
     speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in matrix_rates(found).items())
     on_gpu = machine.type == "cuda"
-    name = translated(machine.name, Kind.SAID)
+    several = "" if machine.processes == 1 else f"{machine.processes} × "
+    name = several + translated(machine.name, Kind.SAID)
     lines = [
         say(
             "{machine}; memory is the peak of GPU memory; disk is the most a cell may take."

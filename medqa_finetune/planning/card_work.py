@@ -3,14 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 from medqa_finetune.architecture.size import ModelSize
-from medqa_finetune.config.schema import Config
+from medqa_finetune.config.schema import NOT_SHARDED, Config, TrainConfig
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.methods.shared.targets import block_weights
 from medqa_finetune.model.cards import Card
 from medqa_finetune.model.roofline import (
+    OPTIMIZER,
     Operations,
     Passes,
     decoding_operations,
@@ -26,33 +27,47 @@ from medqa_finetune.precision import Precision
 FP32_BLOCKS = "fp32_blocks"
 
 
+class PlannedCard(NamedTuple):
+    """A card that is not here, and the number of processes that train a cell together, each on one of them."""
+
+    card: Card
+    processes: int = 1
+
+
 def with_operations(
-    found: CellWorkload, size: ModelSize, config: Config, card: Card, samples: Sequence[TokenCounts]
+    found: CellWorkload, size: ModelSize, config: Config, planned: PlannedCard, samples: Sequence[TokenCounts]
 ) -> CellWorkload:
-    """Return a cell's work with its operations.
+    """Return a cell's work with its operations; of training on several cards, those of each.
 
     Args:
         found: The work without them.
         size: Size of the model.
         config: Settings of the cell, `auto` resolved.
-        card: The card.
+        planned: The card, and the number of processes.
         samples: Token counts of training, validation and test set.
     """
+    card, processes = planned
     precision = card.precisions[0] if config.precision == "auto" else cast(Precision, config.precision)
     training: list[Operations] = []
     validation: list[Operations] = []
     flops = 0.0
     if found.steps:
-        passes = dataclasses.replace(training_passes(found, config, samples[0]), flash=card.has_flash)
+        passes = dataclasses.replace(training_passes(found, config, samples[0], processes), flash=card.has_flash)
         training = training_operations(size, config, precision, passes)
+        if config.train.sharding != NOT_SHARDED:
+            training = [_divided(each, processes) if each.kind == OPTIMIZER else each for each in training]
         training += _in_fp32(size, config, card, precision, tokens=passes.tokens * _products(config))
-        validated = dataclasses.replace(_validation_passes(found, config, samples[1]), flash=card.has_flash)
+        validated = dataclasses.replace(_validation_passes(found, config, samples[1], processes), flash=card.has_flash)
         validation = forward_operations(size, config, precision, validated)
         validation += _in_fp32(size, config, card, precision, tokens=validated.tokens)
         flops = flops_of(model_method(config.method).training_flops(size), passes)
     answering = _answering(found, size, config, precision, samples[2])
     answering += _in_fp32(size, config, card, precision, tokens=2 * found.prompt_tokens + 2 * found.answer_tokens)
     return dataclasses.replace(found, training=training, validation=validation, answering=answering, model_flops=flops)
+
+
+def _divided(operations: Operations, shares: int) -> Operations:
+    return dataclasses.replace(operations, bytes=operations.bytes / shares)
 
 
 def _products(config: Config) -> int:
@@ -71,18 +86,22 @@ def _in_fp32(size: ModelSize, config: Config, card: Card, precision: Precision, 
     return [Operations(FP32_BLOCKS, 2 * weights * tokens * slower)]
 
 
-def training_passes(found: CellWorkload, config: Config, sample: TokenCounts) -> Passes:
-    """Return the work of all training steps; each has as many packs as its mean tokens fill."""
+def training_passes(found: CellWorkload, config: Config, sample: TokenCounts, processes: int = 1) -> Passes:
+    """Return the work of all training steps, of each process; a step has as many packs as its mean tokens fill."""
     train = config.train
-    mean = found.train_tokens / found.steps
-    full = train.micro_batch * train.max_length
-    each = math.ceil(mean / full) if train.packing else math.ceil(train.batch_size / train.micro_batch)
-    return _passes(found.train_tokens, sample, found.steps * max(1, each), found.steps)
+    each = passes_of_a_step(train, found.train_tokens / found.steps, processes)
+    return _passes(found.train_tokens / processes, sample, found.steps * each, found.steps)
 
 
-def _validation_passes(found: CellWorkload, config: Config, sample: TokenCounts) -> Passes:
-    full = config.train.micro_batch * config.train.max_length
-    return _passes(found.validation_tokens, sample, math.ceil(found.validation_tokens / full))
+def passes_of_a_step(train: TrainConfig, tokens: float, processes: int = 1) -> int:
+    """Return the forward passes of each process in a step of so many tokens, ≥ 1."""
+    full, share = int(train.micro_batch), math.ceil(train.batch_size / processes)
+    return max(1, math.ceil(tokens / processes / (full * train.max_length) if train.packing else share / full))
+
+
+def _validation_passes(found: CellWorkload, config: Config, sample: TokenCounts, processes: int) -> Passes:
+    tokens, full = found.validation_tokens / processes, config.train.micro_batch * config.train.max_length
+    return _passes(tokens, sample, math.ceil(tokens / full))
 
 
 def _passes(tokens: float, sample: TokenCounts, passes: float, steps: float = 0) -> Passes:

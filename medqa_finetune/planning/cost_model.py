@@ -57,6 +57,7 @@ class CellWorkload:
             the next two.
         validation: Work of all validations.
         answering: Work of answering, and of the references' perplexity.
+        exchanged_bytes: Bytes that each of several processes sends to others in an optimizer step.
     """
 
     steps: int
@@ -87,6 +88,7 @@ class CellWorkload:
     training: list[Operations] = field(default_factory=list)
     validation: list[Operations] = field(default_factory=list)
     answering: list[Operations] = field(default_factory=list)
+    exchanged_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Forecast:
         training_parts: Seconds of training by kind of operator, and those of all launches; empty likewise.
         training_limit: What decides training's time: `products`, `memory` or `launches`; None likewise.
         utilization: Model FLOPs utilization of training, in (0, 1], of the data sheet's rate; None likewise.
+        exchanged_bytes: Bytes that each of several processes sends to others in an optimizer step.
     """
 
     start: float
@@ -169,6 +172,7 @@ class Forecast:
     training_parts: dict[str, float] = field(default_factory=dict)
     training_limit: str | None = None
     utilization: float | None = None
+    exchanged_bytes: int = 0
 
     @property
     def seconds(self) -> float:
@@ -184,8 +188,8 @@ def forecast_from_workload(work: CellWorkload, workload: Workload, precision: st
     step = max(work.decode_bytes / workload.copy_rate, work.layers * SECONDS_PER_LAYER)
     return Forecast(
         start=START_SECONDS[workload.machine.type] + work.train_pairs / PAIRS_ENCODED_PER_SECOND,
-        train=work.train_flops / rate,
-        validate=work.validation_flops / rate,
+        train=work.train_flops / rate / workload.machine.processes,
+        validate=work.validation_flops / rate / workload.machine.processes,
         answer=work.prompt_flops / rate + max(work.decode_steps * step, work.decode_flops / rate),
         memory_bytes=work.memory_bytes,
         training_bytes=work.training_bytes,
@@ -194,6 +198,7 @@ def forecast_from_workload(work: CellWorkload, workload: Workload, precision: st
         questions_cut=work.questions_cut,
         validations=work.validations,
         validation_samples=work.validation_samples,
+        exchanged_bytes=work.exchanged_bytes,
     )
 
 
@@ -215,6 +220,7 @@ def _forecast_on_card(work: CellWorkload, workload: Workload, precision: str) ->
         questions_cut=work.questions_cut,
         validations=work.validations,
         validation_samples=work.validation_samples,
+        exchanged_bytes=work.exchanged_bytes,
         fits=work.memory_bytes <= machine.memory_bytes,
         training_parts=_parts(training),
         training_limit=training.limit if work.training else None,

@@ -54,14 +54,30 @@ class Plan:
     batches: list[Batches] = dataclasses.field(default_factory=list)
 
 
-def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool, gpu: str | None = None) -> Plan:
+@dataclasses.dataclass(frozen=True)
+class PlannedFor:
+    """What cells are planned for.
+
+    Attributes:
+        gpu: Short name of a card (`model/cards.py`); None for this machine.
+        gpus: GPUs of each cell.
+    """
+
+    gpu: str | None = None
+    gpus: int = 1
+
+
+HERE = PlannedFor()
+
+
+def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool, planned: PlannedFor = HERE) -> Plan:
     """Forecast the costs of cells; a training shared by several evaluations is counted with the first cell.
 
     Args:
         configs: Settings of the cells.
         folder: An empty folder for temporary files.
         probe: Whether to make a trial run of every kind of cell; cells without a model always get one.
-        gpu: Short name of the card to plan for (`model/cards.py`); None for this machine.
+        planned: The GPUs to plan for.
 
     Raises:
         MedQAError: a cell cannot run, or failed in its trial run.
@@ -69,7 +85,8 @@ def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool, gpu: str 
     cache = folder / CACHE_NAME
     for config in configs:
         _link_prepared_data(config, cache)
-    modelled = _plan_models([config for config in configs if method_of(config.method).loads_model], folder, probe, gpu)
+    with_model = [config for config in configs if method_of(config.method).loads_model]
+    modelled = _plan_models(with_model, folder, probe, planned)
     of_models, forecasts = iter(modelled.forecasts), []
     for config in configs:
         if method_of(config.method).loads_model:
@@ -106,10 +123,10 @@ def _without_training(forecast: Forecast) -> Forecast:
     Peak memory stays that of training, an upper bound.
     """
     untrained = dataclasses.replace(forecast, train=0.0, validate=0.0, training_bytes=0, disk_bytes=0)
-    return dataclasses.replace(untrained, validations=0, validation_samples=0)
+    return dataclasses.replace(untrained, validations=0, validation_samples=0, exchanged_bytes=0)
 
 
-def _plan_models(configs: Sequence[Config], folder: Path, probe: bool, gpu: str | None) -> Plan:
+def _plan_models(configs: Sequence[Config], folder: Path, probe: bool, planned: PlannedFor) -> Plan:
     """Forecast the costs of cells that load a model."""
     cache = folder / CACHE_NAME
     without_weights = {config.model for config in configs if not has_weights(locate_architecture(config.model))}
@@ -118,7 +135,8 @@ def _plan_models(configs: Sequence[Config], folder: Path, probe: bool, gpu: str 
         if probe
         else {}
     )
-    request = WorkloadRequest(list(configs), str(cache), [(model, target.path) for model, target in made.items()], gpu)
+    targets = [(model, target.path) for model, target in made.items()]
+    request = WorkloadRequest(list(configs), str(cache), targets, planned.gpu, planned.gpus)
     found = _call(measure_workload, request)
     if not probe:
         pairs = zip(found.cells, configs, strict=True)

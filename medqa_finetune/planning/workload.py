@@ -20,8 +20,9 @@ from medqa_finetune.model.cards import CARDS, Card
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.locate import has_weights, locate_architecture
 from medqa_finetune.objectives import task_of
-from medqa_finetune.planning.card_work import with_operations
+from medqa_finetune.planning.card_work import PlannedCard, passes_of_a_step, with_operations
 from medqa_finetune.planning.cost_model import CellWorkload, Workload
+from medqa_finetune.planning.several_gpus import exchanged_bytes
 from medqa_finetune.planning.token_counts import TokenCounts
 from medqa_finetune.precision import Precision
 from medqa_finetune.preflight import disk_faults
@@ -44,12 +45,14 @@ class WorkloadRequest:
         cache: Folder of prepared data to read or fill.
         random_models: Models without weights, each with a folder for a random model of the same architecture.
         gpu: Short name of the card to plan for (`model/cards.py`); None for this machine.
+        gpus: GPUs of each cell, one process on each.
     """
 
     cells: list[Config]
     cache: str
     random_models: list[tuple[ModelConfig, str]] = dataclasses.field(default_factory=list)
     gpu: str | None = None
+    gpus: int = 1
 
 
 def measure_workload(request: WorkloadRequest) -> Workload:
@@ -61,18 +64,18 @@ def measure_workload(request: WorkloadRequest) -> Workload:
     settle_before_torch()
     _write_random_models(request)
     if request.gpu is not None:
-        return workload_on_card(request.cells, Path(request.cache), request.gpu)
-    return workload_of(request.cells, Path(request.cache))
+        return workload_on_card(request.cells, Path(request.cache), request.gpu, request.gpus)
+    return workload_of(request.cells, Path(request.cache), request.gpus)
 
 
-def workload_on_card(cells: Sequence[Config], cache: Path, gpu: str) -> Workload:
-    """Count the work of cells for a card that is not here; its disk is not known.
+def workload_on_card(cells: Sequence[Config], cache: Path, gpu: str, gpus: int = 1) -> Workload:
+    """Count the work of cells for a card that is not here, or several for each; their disk is not known.
 
     Raises:
         MedQAError: a cell cannot run.
     """
     card = CARDS[gpu]
-    machine = Machine("cuda", card.title, card.memory_bytes, card.precisions[0])
+    machine = Machine("cuda", card.title, card.memory_bytes, card.precisions[0], gpus)
     batches = resolve_matrix(cells, _sizes(cells), machine, on_disk=False)
     cells = _with_batches(cells, batches)
     work = [count_work(config, cache, machine, card) for config in cells]
@@ -93,7 +96,7 @@ def precision_of(config: Config, machine: Machine) -> Precision:
     return machine.precision if config.precision == "auto" else cast(Precision, config.precision)
 
 
-def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
+def workload_of(cells: Sequence[Config], cache: Path, gpus: int = 1) -> Workload:
     """Count the work of cells, and measure the machine's rates.
 
     Raises:
@@ -104,7 +107,7 @@ def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
     from medqa_finetune.model.rates import measure_copy_rate, measure_matrix_rate
 
     set_threads(cells[0].threads if cells else None)
-    machine = find_machine()
+    machine = dataclasses.replace(find_machine(), processes=gpus)
     precisions = {config.precision: choose_device(config.precision).precision for config in cells}
     batches = resolve_matrix(cells, _sizes(cells), machine)
     cells = _with_batches(cells, batches)
@@ -152,7 +155,9 @@ def count_work(config: Config, cache: Path, machine: Machine, card: Card | None 
     samples, numbers = [_sample(encoder, part) for part in parts], list(map(len, parts))
     training = _training_work(config, size, samples, numbers)
     tokenized = sum(each.work(number).tokens for each, number in zip(samples, numbers, strict=True)) if trains else 0
-    heaviest, tokens = heaviest_step(samples[0], config, training["steps"]) if trains else ([], 0)
+    processes, steps = machine.processes, training["steps"]
+    heaviest, tokens = heaviest_step(samples[0], config, steps, processes) if trains else ([], 0)
+    passes = passes_of_a_step(train, training["train_tokens"] / steps, processes) if trains else 0
     tested = _sample(encoder, splits.test[: config.evaluate.max_samples])
     questions = min(len(splits.test), config.evaluate.max_samples or len(splits.test))
     evaluation = (_generation_work if task.generates else _likelihood_work)(config, size, tested, questions)
@@ -172,8 +177,11 @@ def count_work(config: Config, cache: Path, machine: Machine, card: Card | None 
         heaviest=heaviest,
         examples_cut=samples[0].cut if trains else 0.0,
         questions_cut=tested.cut,
+        exchanged_bytes=exchanged_bytes(size, config, passes, processes) if trains else 0,
     )
-    return found if card is None else with_operations(found, size, config, card, [*samples, tested])
+    if card is None:
+        return found
+    return with_operations(found, size, config, PlannedCard(card, processes), [*samples, tested])
 
 
 @functools.cache
@@ -252,12 +260,12 @@ def _training_work(config: Config, size: ModelSize, samples: list[TokenCounts], 
     }
 
 
-def heaviest_step(sample: TokenCounts, config: Config, steps: int) -> tuple[list[int], int]:
+def heaviest_step(sample: TokenCounts, config: Config, steps: int, processes: int = 1) -> tuple[list[int], int]:
     """Return the examples of the step that holds the most tokens out of `steps`, and that number of tokens.
 
-    Steps are sampled at random, as in training.
+    Steps are sampled at random, as in training. Held are the tokens of one pass, of one of the processes.
     """
-    from medqa_finetune.training.batches import group_by_length, pack
+    from medqa_finetune.training.batches import group_by_length, pack, share_out
 
     train = config.train
     draws = np.random.default_rng(config.seed)
@@ -265,12 +273,16 @@ def heaviest_step(sample: TokenCounts, config: Config, steps: int) -> tuple[list
     best: tuple[int, list[int]] = (0, [])
     for _ in range(min(steps, STEPS_DRAWN)):
         drawn = draws.choice(len(sample.lengths), pairs, replace=False).tolist()
-        lengths = [sample.lengths[place] for place in drawn]
-        if train.packing:
-            held = max(sum(lengths[i] for i in part) for part in pack(lengths, train.micro_batch * train.max_length))
-        else:
-            groups = group_by_length(lengths, train.micro_batch)
-            held = max(len(part) * max(lengths[i] for i in part) for part in groups)
+        whole = [sample.lengths[place] for place in drawn]
+        held = 0
+        for share in share_out(whole, processes) if processes > 1 else [range(len(whole))]:
+            lengths = [whole[place] for place in share]
+            if train.packing:
+                packs = pack(lengths, train.micro_batch * train.max_length)
+                held = max(held, *(sum(lengths[i] for i in part) for part in packs))
+            else:
+                groups = group_by_length(lengths, train.micro_batch)
+                held = max(held, *(len(part) * max(lengths[i] for i in part) for part in groups))
         if held > best[0]:
             best = (held, [sample.places[place] for place in drawn])
     return best[1], best[0]

@@ -90,6 +90,17 @@ TEXTS = {
         "Do not fit into the {room} of the {machine}: {names}. Less is needed with {settings} or a shorter "
         "train.max_length."
     ): "{machine} 的 {room} 放不下：{names}。可用 {settings} 或更短的 train.max_length 减少占用。",
+    (
+        "Training and validation are divided over {count} GPUs, {each} of a step's {batch} examples on each; memory "
+        "is that of each. Evaluations take one of them."
+    ): (
+        "训练和验证由 {count} 块 GPU 分担，一步的 {batch} 个样本中每块处理 {each} 个；"
+        "内存为每块的用量。评测只用其中一块。"
+    ),
+    "In a step each GPU sends {amount} to the others; the time of that is not estimated, and not included.": (
+        "每一步中每块 GPU 向其他 GPU 发送 {amount}；这部分时间未估计，也未计入。"
+    ),
+    "{hours} GPU-hours in all.": "合计 {hours} GPU 小时。",
     "All fit into the {room} of the {machine}.": "{machine} 的 {room} 都放得下。",
     "matrix products": "矩阵乘法",
     "memory traffic": "内存读写",

@@ -272,6 +272,12 @@ TEXTS = {
     "{status}: the launcher says no more": "{status}：启动器没有更多信息",
     "{missing} of {count} runs are not done": "{count} 个运行中有 {missing} 个未完成",
     "would hold two different runs: {first} and {second}": "会装下两个不同的运行：{first} 和 {second}",
+    "{key} asks for another number": "{key} 给的是另一个数目",
+    "this machine has {count} GPUs": "这台机器有 {count} 块 GPU",
+    "gpu=CARD plans for cards that are not here.": "gpu=显卡 可为不在本机的显卡做计划。",
+    "measures one process, and {asked} asks for the times of several": (
+        "只测量一个进程，而 {asked} 要的是多个进程的用时"
+    ),
     "measures on this machine, and gpu asks for the times of a card elsewhere": (
         "在本机上测量，而 gpu 问的是别处显卡的时间"
     ),
