@@ -175,7 +175,12 @@ TEXTS = {
         "the model's arithmetic and this machine's speed"
     ): ("在本机实测每个模型和方法的若干步训练和若干回答；否则由模型的运算量和本机速度计算时间"),
     "exit with 2 if all cells together take longer": "所有格合计超过该时长则以 2 退出",
-    "price of an hour of this machine, in any currency": "本机每小时的价格，货币不限",
+    "price of an hour of this machine, or of one GPU of several, in any currency": (
+        "本机每小时的价格，用多块 GPU 时为每块的价格，货币不限"
+    ),
+    "GPUs that train a cell together, one process on each; null for hydra.launcher.gpus_per_cell, usually 1": (
+        "共同训练一个单元的 GPU 数，每块一个进程；null 表示取 hydra.launcher.gpus_per_cell，通常为 1"
+    ),
     "plan for a card that is not here, computed from its data sheet; null for this machine.": (
         "按数据手册为不在本机的显卡规划；null 表示本机。"
     ),
