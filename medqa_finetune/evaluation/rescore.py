@@ -111,9 +111,9 @@ def _record_of(run: RunDir) -> Record:
 
 def _score(run: RunDir, record: Record, folder: EvaluationDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
     # A training run is refused before any file is written; other processes hold the lock only briefly.
-    with run.lock(LOCK_SECONDS if record.status == "running" else WRITE_SECONDS):
+    with run.lock(LOCK_SECONDS if record.status == "running" else WRITE_SECONDS, watches=True):
         pass
-    with folder.lock():
+    with folder.lock(watches=True):
         evaluation = read_evaluation(run, record, folder)
         seen = record.seen_by(evaluation)
         fresh, rows = score_rows(rows_of(folder, seen, evaluation), folder, seen, metrics)
@@ -146,7 +146,7 @@ def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed:
     is_stale = is_default and not _holds(run.results_path, fresh)
     if not changed and not is_stale:
         return
-    with run.lock(WRITE_SECONDS):
+    with run.lock(WRITE_SECONDS, watches=True):
         if is_stale:
             run.write_results(fresh)
         if not changed:

@@ -168,6 +168,12 @@ def _state_elsewhere(path: Path, holder: Holder, content: bytes) -> State:
     return State.LIVE if seen.is_renewed else State.UNKNOWN
 
 
+def _now() -> float:
+    """Return the seconds of a clock that goes on while the process, or the machine, sleeps."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
@@ -266,6 +272,7 @@ class Lease:
         self.lost_to: Holder | None = None
         self._path, self._folder, self._holder = path, folder, holder
         self._renewals = 0
+        self._looked_at = _now()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_ended, name="lease", daemon=True)
         _held[path] = self
@@ -275,6 +282,13 @@ class Lease:
         """Return whether an absolute path is in the folder."""
         return path.is_relative_to(self._folder)
 
+    def is_lost(self) -> bool:
+        """Return whether another has taken the lease; looks if this process has not done so for longer than usual."""
+        if self.lost_to is None and _now() - self._looked_at > 2 * self._holder.seconds / RENEWALS:
+            with contextlib.suppress(OSError):
+                self._look(renews=False)
+        return self.lost_to is not None
+
     def check(self) -> None:
         """Check that this process still holds the lease, unless it has given it back.
 
@@ -282,7 +296,7 @@ class Lease:
             RunError: another has taken it; names it.
             OSError: its file cannot be read.
         """
-        if self.lost_to is None and not self._ended.is_set():
+        if self.lost_to is None:
             self._look(renews=False)
         if self.lost_to is not None:
             raise RunError(
@@ -322,7 +336,9 @@ class Lease:
             self.on_loss()
 
     def _look(self, *, renews: bool) -> None:
-        """Read the lease, write into it that it is renewed, and note if another has it."""
+        """Read the lease, write into it that it is renewed, and note if another has it; nothing once it is ended."""
+        if self._ended.is_set():
+            return
         try:
             # The very file that was read is written to: whoever has replaced it since loses nothing.
             with self._path.open("r+b" if renews else "rb") as file:
@@ -341,6 +357,7 @@ class Lease:
             self.lost_to = _parsed(heir)
         elif content and not self._is_own(content):
             self.lost_to = _parsed(content)
+        self._looked_at = _now()
 
     def _is_own(self, content: bytes | None) -> bool:
         return content is not None and _parsed(content).owner == self._holder.owner

@@ -144,7 +144,7 @@ class Claim:
     @property
     def has_lost_a_lease(self) -> bool:
         """Whether another process is known to have taken a lease over."""
-        return any(lease.lost_to is not None for lease in self.leases)
+        return any(lease.is_lost() for lease in self.leases)
 
     @contextlib.contextmanager
     def raising_losses(self) -> Iterator[None]:

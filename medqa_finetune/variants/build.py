@@ -35,7 +35,7 @@ def make_variants(job: ExportJob) -> dict[str, Metadata]:
         MedQAError: a variant cannot be built or measured; those before it are complete.
     """
     try:
-        with RunDir(job.folder).lock():
+        with RunDir(job.folder).lock(watches=True):
             sweep(job.folder)
             for name in job.variants:
                 _make(job, name)

@@ -57,6 +57,10 @@ def take_over(trial: Trial) -> None:
         seconds = time.monotonic() - began
         expect(ended.code == 0, LOST, f"on the other machine it ended with {ended.code}: {ended.errors[-900:]}")
         expect("taken over from process" in ended.errors, DISHONEST, f"does not say it: {ended.errors[-900:]}")
+        for line in ended.errors.splitlines():
+            if "waiting up to" in line or "taken over from" in line:
+                trial.say(f"node2: {line[:8]} {line[line.rfind(' is ') :]}")
+        trial.say(f"node2, its clock {clock.argument} s off, was done after {seconds:.1f} s")
         expect(seconds > SECONDS, DISHONEST, f"waited {seconds:.1f} s, for a lease of {SECONDS} s")
         run = trial.check_same(reference)
         trial.check_resumed(setting, before, ended, run)

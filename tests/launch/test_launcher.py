@@ -182,6 +182,20 @@ def test_a_second_launch_waits_for_the_gpu_of_the_first_also_after_that_was_kill
     assert time.monotonic() - began > 0.5
 
 
+def test_another_machine_goes_on_where_the_first_is_gone(tmp_path: Path) -> None:
+    lease = {"MEDQA_LEASE_SECONDS": "2"}
+    names = ("name=a,b", "record=true")
+    with running(*names, "seconds=60", cwd=tmp_path, MEDQA_HOST="node1", **lease) as first:
+        cell = at_work(tmp_path, "a")
+        first.kill()
+        os.kill(cell, signal.SIGKILL)
+    done = run(*names, cwd=tmp_path, MEDQA_HOST="node2", **lease)
+    assert done.returncode == 0, done.stderr
+    assert f"[1/2] name=a  running elsewhere: process {cell} on node1" in done.stderr
+    assert [starts(tmp_path, name) for name in "ab"] == [2, 1]
+    assert not list(tmp_path.rglob("*.lease*"))
+
+
 def test_too_many_gpus_are_refused_before_the_start(tmp_path: Path) -> None:
     done = run("name=a,b", "hydra.launcher.gpus_per_cell=3", cwd=tmp_path, CUDA_VISIBLE_DEVICES="0,1")
     assert done.returncode == 1  # by Hydra, for a program that does not know our errors

@@ -79,6 +79,12 @@ def put(path: Path, renewals: int = 0, **fields: Any) -> None:
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
+def take_place_of(run: RunDir) -> None:
+    """Replace the lease by that of a process elsewhere."""
+    put(lease_of(run).with_suffix(".new"))
+    lease_of(run).with_suffix(".new").replace(lease_of(run))
+
+
 @contextlib.contextmanager
 def forked(work: Callable[[int], object], **variables: str) -> Iterator[tuple[int, Callable[[], str]]]:
     """Run `work(pipe)` in a fork; yields its id, and a function that waits for the next line written to the pipe."""
@@ -274,8 +280,7 @@ def test_a_loss_is_told_within_one_renewal(run: RunDir, monkeypatch: pytest.Monk
     told = threading.Event()
     with run.lock() as held:
         held.on_loss = told.set
-        put(lease_of(run).with_suffix(".new"))
-        lease_of(run).with_suffix(".new").replace(lease_of(run))
+        take_place_of(run)
         assert told.wait(5)
         assert str(held.lost_to) == "process 4711 on node7"
     assert json.loads(lease_of(run).read_bytes())["owner"] == "0123abcd"
@@ -306,6 +311,14 @@ def test_a_lease_that_was_given_back_or_is_gone_with_all_else_has_nothing_to_los
     with run.lock() as held:
         pass
     held.check()
+
+
+def test_one_that_slept_looks_again_before_it_is_believed(run: RunDir, clock: Clock) -> None:
+    with run.lock() as held:
+        take_place_of(run)
+        assert not held.is_lost()
+        clock.sleep(31)
+        assert held.is_lost()
 
 
 def test_a_fork_neither_renews_nor_gives_back(run: RunDir) -> None:

@@ -161,7 +161,7 @@ def _moved_aside(cell: "Cell") -> "Cell":
         command=tuple(each for each in cell.command if each.lstrip("+").partition("=")[0] != "overwrite"),
     )
     run = cell.run
-    with run.lock():
+    with run.lock(watches=True):
         record = read_or_none(CellDir(run))
         is_new = record is not None and record.status == "pending"
         if not is_new and run.path.exists() and any(run.path.iterdir()):
