@@ -51,9 +51,7 @@ class PlanOptions(Options):
         "model's arithmetic and this machine's speed",
     )
     budget_hours: float | None = option(None, "exit with 2 if all cells together take longer", check=above_zero)
-    price_per_hour: float | None = option(
-        None, "price of an hour of this machine, or of one GPU of several, in any currency", check=above_zero
-    )
+    price_per_hour: float | None = option(None, "price of an hour of this machine or GPU, in any currency", check=above_zero)
     gpu: str | None = option(
         None,
         "plan for a card that is not here, computed from its data sheet; null for this machine. One of "
@@ -64,7 +62,7 @@ class PlanOptions(Options):
     )
     gpus: int | None = option(
         None,
-        "GPUs that train a cell together, one process on each; null for hydra.launcher.gpus_per_cell, usually 1",
+        "GPUs of a cell; null: hydra.launcher.gpus_per_cell",
         value="N",
         check=_at_least_one,
         bare=True,

@@ -175,12 +175,8 @@ TEXTS = {
         "the model's arithmetic and this machine's speed"
     ): ("在本机实测每个模型和方法的若干步训练和若干回答；否则由模型的运算量和本机速度计算时间"),
     "exit with 2 if all cells together take longer": "所有格合计超过该时长则以 2 退出",
-    "price of an hour of this machine, or of one GPU of several, in any currency": (
-        "本机每小时的价格，用多块 GPU 时为每块的价格，货币不限"
-    ),
-    "GPUs that train a cell together, one process on each; null for hydra.launcher.gpus_per_cell, usually 1": (
-        "共同训练一个单元的 GPU 数，每块一个进程；null 表示取 hydra.launcher.gpus_per_cell，通常为 1"
-    ),
+    "price of an hour of this machine or GPU, in any currency": "本机或每块 GPU 每小时的价格，货币不限",
+    "GPUs of a cell; null: hydra.launcher.gpus_per_cell": "单元的 GPU 数；null：hydra.launcher.gpus_per_cell",
     "plan for a card that is not here, computed from its data sheet; null for this machine.": (
         "按数据手册为不在本机的显卡规划；null 表示本机。"
     ),
@@ -390,7 +386,6 @@ TEXTS = {
     "Also as python -m medqa_finetune.convert.": "也可写作 python -m medqa_finetune.convert。",
     "options of a model:": "下载模型的选项：",
     "options of a corpus:": "下载语料的选项：",
-    # The list of commands
     "train and evaluate one experiment, or with -m a matrix of them": "训练并评测一个实验，加 -m 则为一组实验",
     "time, memory, disk and money of the same, before anything runs": "运行之前估算所需的时间、内存、磁盘和费用",
     "tables, charts and a page over all runs": "所有运行的表格、图和网页",
