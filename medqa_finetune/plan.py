@@ -51,7 +51,9 @@ class PlanOptions(Options):
         "model's arithmetic and this machine's speed",
     )
     budget_hours: float | None = option(None, "exit with 2 if all cells together take longer", check=above_zero)
-    price_per_hour: float | None = option(None, "price of an hour of this machine or GPU, in any currency", check=above_zero)
+    price_per_hour: float | None = option(
+        None, "price of an hour of this machine or GPU, in any currency", check=above_zero
+    )
     gpu: str | None = option(
         None,
         "plan for a card that is not here, computed from its data sheet; null for this machine. One of "
