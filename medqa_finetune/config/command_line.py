@@ -107,6 +107,8 @@ def run_command(
         several: Whether several processes of torchrun may run it together.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    # A notebook's cell passes on a backend of its kernel, which another Python may not have; commands draw to files.
+    os.environ["MPLBACKEND"] = "agg"
     if VERSION in typed:
         print(f"medqa_finetune {medqa_finetune.__version__}")
         sys.exit(EXIT_DONE)

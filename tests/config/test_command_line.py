@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -202,3 +203,11 @@ def test_an_exit_code_survives_a_closed_terminal(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit) as ended:
         run_command(fail, [])
     assert ended.value.code == 2
+
+
+def test_a_kernels_backend_for_pictures_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "module://of_a_kernel_that_is_elsewhere")
+    seen: list[str] = []
+    with pytest.raises(SystemExit):
+        run_command(lambda _: seen.append(os.environ["MPLBACKEND"]) or 0, [])  # type: ignore[func-returns-value]
+    assert seen == ["agg"]
