@@ -22,6 +22,8 @@ EXIT_DONE = 0
 EXIT_RUN_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+# Code of the fault that a process of another machine works on a run that is kept at a storage.
+HELD_ELSEWHERE = "held-elsewhere"
 
 # Most characters of a value in a line.
 SHOWN_CHARACTERS = 240

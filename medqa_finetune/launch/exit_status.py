@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from medqa_finetune.child_process import exit_name
-from medqa_finetune.errors import EXIT_BAD_INPUT, DataError, Fault, MedQAError
+from medqa_finetune.errors import EXIT_BAD_INPUT, HELD_ELSEWHERE, DataError, Fault, MedQAError
 from medqa_finetune.languages.translate import Kind, translated
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import now
 from medqa_finetune.record.schema import Failure, Process, Record
 from medqa_finetune.stopping import EXIT_OFFSET, SIGNALS
-from medqa_finetune.storage.owner import HELD_ELSEWHERE
 
 # A cell that is stopped from outside is not started again; some schedulers send SIGUSR1.
 STOPPED = {code for number in (*SIGNALS, signal.SIGUSR1) for code in (EXIT_OFFSET + number, -number)}

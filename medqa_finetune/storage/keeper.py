@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from medqa_finetune.config.schema import Config
-from medqa_finetune.errors import Fault, MedQAError, RunError
+from medqa_finetune.errors import HELD_ELSEWHERE, Fault, MedQAError, RunError
 from medqa_finetune.storage import owner as owners
-from medqa_finetune.storage.owner import HELD_ELSEWHERE, Owner, acquire, busy, read_owner, write_owner
+from medqa_finetune.storage.owner import Owner, acquire, busy, read_owner, write_owner
 from medqa_finetune.storage.synced import SyncedRun, synced_run
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from pydantic import TypeAdapter, ValidationError
 
-from medqa_finetune.errors import Fault, RunError
+from medqa_finetune.errors import HELD_ELSEWHERE, Fault, RunError
 from medqa_finetune.progress import begin
 from medqa_finetune.record.host import host_identity, host_name, start_of
 from medqa_finetune.storage.remote import Remote
@@ -25,8 +25,6 @@ BEAT_SECONDS = 60.0
 # An owner whose counter has not changed for so long is gone: two beats may fail to be written.
 EXPIRY_SECONDS = 200.0
 LOOK_SECONDS = 5.0
-# Code of the fault that another process works on a stored run.
-HELD_ELSEWHERE = "held-elsewhere"
 # Two that start at once both find the run free; after this time both see who has written last.
 SETTLING_SECONDS = 2.0
 
