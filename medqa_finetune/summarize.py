@@ -105,18 +105,21 @@ def summarize(arguments: list[str]) -> int:
 
 def _with_queue(runs: "list[Run]") -> "list[Run]":
     """Return runs with their places in a cluster's queue; where no open one was ever submitted, as they are."""
-    from medqa_finetune.launch.cluster.naming import digest_of, queue_folder
+    from medqa_finetune.launch.cluster import slurm
+    from medqa_finetune.launch.cluster.naming import RAY, SLURM, digest_of, queue_folder
     from medqa_finetune.launch.cluster.queue import QueueSilentError
-    from medqa_finetune.launch.cluster.slurm import live_digests
+    from medqa_finetune.launch.cluster.ray import jobs
 
-    # Each submitted cell has its description there.
-    folders = {queue_folder(run.folder.path) for run in runs if run.folder is not None and not run.done}
-    if not any(any(folder.glob("*.json")) for folder in folders):
-        return runs
+    live: dict[str, str] = {}
+    folders = {run.folder.path for run in runs if run.folder is not None and not run.done}
     try:
-        live = live_digests()
+        # Each submitted cell has its description there.
+        if any(any(queue_folder(folder, SLURM).glob("*.json")) for folder in folders):
+            live |= slurm.live_digests()
+        live |= jobs.live_digests({queue_folder(folder, RAY) for folder in folders})
     except QueueSilentError as error:
         print(say("note: the queue does not answer ({words}); what is queued is not known", words=error))
+    if not live:
         return runs
     return [
         dataclasses.replace(run, in_queue=state)

@@ -32,7 +32,7 @@ own. Run again, it leaves finished runs untouched and tries the others. Results 
 
 A matrix runs one cell per visible GPU, or one at a time without; hydra.launcher.max_parallel=N, .gpus_per_cell=N,
 .retries=N (of cells that crash) and .grace_seconds=N (to write a checkpoint when stopped) change that.
-hydra/launcher=slurm submits the cells to a SLURM cluster; hydra.launcher.wait=false leaves them there.
+hydra/launcher=slurm and hydra/launcher=ray run the cells on a cluster; hydra.launcher.wait=false leaves them there.
 A cell trains on the N GPUs of .gpus_per_cell=N, or of torchrun --nproc_per_node=N -m medqa_finetune.train.
 
 storage=DIR|URL keeps run folders for other machines; time_limit=11h stops in time, with checkpoints.

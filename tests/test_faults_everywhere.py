@@ -40,6 +40,7 @@ QUOTES_OTHERS = {
     # `Fault.line` itself, which ends a sentence once.
     "medqa_finetune/errors.py": {"line"},
     "medqa_finetune/evaluation/vllm_engine.py": {"faults_of"},
+    "medqa_finetune/launch/cluster/ray/jobs.py": {"_words_of"},
     "medqa_finetune/run_state/claim.py": {"explain_failure"},
     "medqa_finetune/tracking/trackers.py": {"_stop"},
     "medqa_finetune/download.py": {"_fetch_model"},

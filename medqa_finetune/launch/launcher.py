@@ -23,6 +23,7 @@ from medqa_finetune.compat.hydra import as_typed, hydra_resolver_of
 from medqa_finetune.config.labels import labels_of
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.launch.cell_launcher import PLUGIN_MODULE, CellLauncher, job_return
+from medqa_finetune.launch.cluster.ray.settings import RayLauncherConfig
 from medqa_finetune.launch.cluster.settings import SlurmLauncherConfig
 from medqa_finetune.launch.display import LiveDisplay
 from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
@@ -110,6 +111,7 @@ def register_plugins() -> None:
     store = ConfigStore.instance()
     store.store(group="hydra/launcher", name="local", node=LocalLauncherConfig)
     store.store(group="hydra/launcher", name="slurm", node=SlurmLauncherConfig)
+    store.store(group="hydra/launcher", name="ray", node=RayLauncherConfig)
     store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConfig)
     store.store(group="hydra/sweeper", name="tuning", node=TuningSweeperConfig)
 

@@ -21,13 +21,13 @@ TEXTS = {
     (
         "A matrix runs one cell per visible GPU, or one at a time without; hydra.launcher.max_parallel=N, "
         ".gpus_per_cell=N, .retries=N (of cells that crash) and .grace_seconds=N (to write a checkpoint when "
-        "stopped) change that. hydra/launcher=slurm submits the cells to a SLURM cluster; hydra.launcher.wait=false "
-        "leaves them there. A cell trains on the N GPUs of .gpus_per_cell=N, or of torchrun --nproc_per_node=N -m "
-        "medqa_finetune.train."
+        "stopped) change that. hydra/launcher=slurm and hydra/launcher=ray run the cells on a cluster; "
+        "hydra.launcher.wait=false leaves them there. A cell trains on the N GPUs of .gpus_per_cell=N, or of "
+        "torchrun --nproc_per_node=N -m medqa_finetune.train."
     ): (
         "矩阵在每块可见的 GPU 上运行一格，没有 GPU 则一次一格；可用 hydra.launcher.max_parallel=N、.gpus_per_cell=N、"
         ".retries=N（崩溃格的重试次数）和 .grace_seconds=N（停止时写检查点的时间）改变。"
-        "hydra/launcher=slurm 把各格提交到 SLURM 集群；hydra.launcher.wait=false 提交后即离开。一格在 "
+        "hydra/launcher=slurm 和 hydra/launcher=ray 在集群上运行各格；hydra.launcher.wait=false 提交后即离开。一格在 "
         ".gpus_per_cell=N 或 torchrun --nproc_per_node=N -m medqa_finetune.train 的 N 块 GPU 上训练。"
     ),
     "storage=DIR|URL keeps run folders for other machines; time_limit=11h stops in time, with checkpoints.": (

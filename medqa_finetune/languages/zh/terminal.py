@@ -71,6 +71,15 @@ TEXTS = {
     "cancelled {jobs}, left by a launch that was killed while it submitted": (
         "已取消 {jobs}：提交途中被终止的启动留下的作业"
     ),
+    "no Ray cluster is running here; starting one on this machine, until this command ends": (
+        "这里没有运行中的 Ray 集群；在本机启动一个，直到该命令结束"
+    ),
+    "submitted {count} cells as jobs of Ray; logs: {folder}": "已把 {count} 格提交为 Ray 作业；日志：{folder}",
+    "its time limit is near": "时间上限将到",
+    "the cell is put back, and resumes from its checkpoint": "该格重新排队，并从检查点继续",
+    "stopping {count} cells, each of which writes a checkpoint first; again to leave them to that": (
+        "正在停止 {count} 格，每格先写检查点；再按一次则不再等待"
+    ),
     "{run}: moved aside to {path}": "{run}：已移到 {path}",
     # plan
     "time": "时间",

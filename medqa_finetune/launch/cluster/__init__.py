@@ -1,1 +1,1 @@
-"""Cells in the queue of a cluster: one small interface to queues, SLURM behind it, and what runs a cell on a node."""
+"""Cells on clusters, SLURM and Ray: one small interface to queues, and what runs a cell on a node."""

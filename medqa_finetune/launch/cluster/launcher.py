@@ -1,35 +1,29 @@
 """`hydra/launcher=slurm`: submits cells that are neither done nor queued as one array, and shows them or leaves."""
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from medqa_finetune.config.labels import labels_of
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.languages.translate import say
 from medqa_finetune.launch.cell_launcher import CellLauncher, job_return
-from medqa_finetune.launch.cluster.naming import job_name, queue_folder
-from medqa_finetune.launch.cluster.queue import Element, Entry, QueueSilentError, Submission
+from medqa_finetune.launch.cluster.cells import WATCH_AGAIN, jobs_of, left_open, moved_aside, tell
+from medqa_finetune.launch.cluster.naming import SLURM, job_name, queue_folder
+from medqa_finetune.launch.cluster.queue import Element, Entry, QueueSilentError, Submission, live_by_name
 from medqa_finetune.launch.cluster.settings import SlurmLauncherConfig, check_settings
-from medqa_finetune.launch.cluster.slurm import KEY, SlurmQueue, check_commands, live_by_name
+from medqa_finetune.launch.cluster.slurm import KEY, SlurmQueue, check_commands
 from medqa_finetune.launch.cluster.watch import watch
-from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
-from medqa_finetune.launch.scheduler import Job, job_of, label_jobs
+from medqa_finetune.launch.scheduler import Job
 from medqa_finetune.launch.task import CellTask
 from medqa_finetune.launch.time_limit import refuse_time_limit
-from medqa_finetune.log import visible
-from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.stopping import Interrupted
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
-
-WATCH_AGAIN = "watch again: the same command, with hydra.launcher.wait=true"
 
 
 class SlurmLauncher(CellLauncher):
@@ -93,28 +87,28 @@ class SlurmLauncher(CellLauncher):
         if not cells:
             return []
         refuse_time_limit(cells[0].config)
-        queue = SlurmQueue(self._settings, queue_folder(cells[0].run.path))
+        queue = SlurmQueue(self._settings, queue_folder(cells[0].run.path, SLURM))
         with queue.lock():
             found = _entries(queue)
             if left := queue.remove_unnamed(found):
-                _tell(say("cancelled {jobs}, left by a launch that was killed while it submitted", jobs=" ".join(left)))
+                tell(say("cancelled {jobs}, left by a launch that was killed while it submitted", jobs=" ".join(left)))
             live = live_by_name(found)
             queue.check()
-            fresh = [_moved_aside(cell) if job_name(cell) not in live else cell for cell in cells]
-            jobs = _jobs_of(fresh)
+            fresh = [moved_aside(cell) if job_name(cell) not in live else cell for cell in cells]
+            jobs = jobs_of(fresh)
             waiting = {name: cell for name, cell in zip(jobs, fresh, strict=True) if jobs[name].exit_status is None}
             asked = [Element(name, cell) for name, cell in waiting.items() if name not in live]
             sent = queue.submit(_after_training(asked, live, waiting)) if asked else Submission("", {})
         ids = {name: sent.ids.get(name) or live[name].id for name in waiting}
         self._announce(queue, sent, jobs, ids)
         if not self._settings.wait:
-            return [job_return(job) if job.exit_status else _left(job) for job in jobs.values()]
+            return [job_return(job) if job.exit_status else left_open(job) for job in jobs.values()]
         try:
             watch(jobs, queue, ids)
         except Interrupted:
             open_ids = [ids[name] for name, job in jobs.items() if job.exit_status is None]
             if open_ids:
-                _tell(say("{count} cells stay in the queue", count=len(open_ids)))
+                tell(say("{count} cells stay in the queue", count=len(open_ids)))
                 self._tell_what_next(queue, sent, open_ids)
             raise
         return [job_return(job) for job in jobs.values()]
@@ -123,11 +117,11 @@ class SlurmLauncher(CellLauncher):
         known = len(ids) - len(sent.ids)
         if sent.ids:
             said = "submitted {count} cells as SLURM job {id}; logs: {folder}"
-            _tell(say(said, count=len(sent.ids), id=sent.id, folder=queue.folder))
+            tell(say(said, count=len(sent.ids), id=sent.id, folder=queue.folder))
         if known:
-            _tell(say("{count} cells are queued or running already", count=known))
+            tell(say("{count} cells are queued or running already", count=known))
         if done := len(jobs) - len(ids):
-            _tell(say("{count} cells are done", count=done))
+            tell(say("{count} cells are done", count=done))
         if ids and not self._settings.wait:
             self._tell_what_next(queue, sent, list(ids.values()))
 
@@ -135,8 +129,8 @@ class SlurmLauncher(CellLauncher):
     def _tell_what_next(queue: SlurmQueue, sent: Submission, ids: Sequence[str]) -> None:
         # An array is cancelled whole by its own number.
         arrays = [sent.id] if set(ids) == set(sent.ids.values()) else list(ids)
-        _tell(say("cancel: {command}", command=queue.cancel_command(arrays)))
-        _tell(say(WATCH_AGAIN))
+        tell(say("cancel: {command}", command=queue.cancel_command(arrays)))
+        tell(say(WATCH_AGAIN))
 
 
 def _entries(queue: SlurmQueue) -> list[Entry]:
@@ -145,41 +139,6 @@ def _entries(queue: SlurmQueue) -> list[Entry]:
     except QueueSilentError as error:
         hint = "Try again when squeue answers: what is queued already is not known."
         raise ConfigError(Fault("not-answering", f"SLURM does not answer: {error}", key=KEY, hint=hint)) from None
-
-
-def _moved_aside(cell: "Cell") -> "Cell":
-    """Return a cell that overwrites nothing, after moving the run aside that it is to overwrite.
-
-    Its job may start several times, and only now is it known what is there to be overwritten.
-    """
-    if not cell.config.overwrite:
-        return cell
-    from medqa_finetune.run_state.claim import ensure_records
-
-    own = dataclasses.replace(
-        cell.without_overwriting(),
-        command=tuple(each for each in cell.command if each.lstrip("+").partition("=")[0] != "overwrite"),
-    )
-    run = cell.run
-    with run.lock(watches=True):
-        record = read_or_none(CellDir(run))
-        is_new = record is not None and record.status == "pending"
-        if not is_new and run.path.exists() and any(run.path.iterdir()):
-            _tell(say("{run}: moved aside to {path}", run=run.path, path=run.move_aside()))
-        ensure_records(own)
-    return own
-
-
-def _jobs_of(cells: "Sequence[Cell]") -> dict[str, Job]:
-    """Return the jobs of cells by name; those of cells that are done have ended."""
-    jobs = {}
-    for cell, label in zip(cells, labels_of([cell.config for cell in cells]), strict=True):
-        job = job_of(cell, label, cell.overrides)
-        if job.is_done_by(job.earlier):
-            job.finish(ExitStatus("done"), "done before, untouched")
-        jobs[job_name(cell)] = job
-    label_jobs(list(jobs.values()))
-    return jobs
 
 
 def _after_training(
@@ -198,13 +157,3 @@ def _after_training(
         waits = trainer != element.name and (record is None or not record.is_trained)
         placed.append(dataclasses.replace(element, after=trainer if waits else None))
     return placed
-
-
-def _left(job: Job) -> JobReturn:
-    result = job_return(job)
-    result.status = JobStatus.UNKNOWN
-    return result
-
-
-def _tell(text: str) -> None:
-    print(visible(text), file=sys.stderr, flush=True)

@@ -12,7 +12,9 @@ from medqa_finetune.record.evaluations import evaluation_parts
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
 
-FOLDER_NAME = "slurm"
+# Names of queues, and of their folders in a study.
+SLURM = "slurm"
+RAY = "ray"
 # Longest readable part of a job's name, which names files too.
 NAME_LENGTH = 120
 DIGEST_LENGTH = 8
@@ -38,6 +40,11 @@ def job_name(cell: "Cell") -> str:
     return f"{readable}-{digest_of(cell.evaluation.path, cell.identity)}"
 
 
-def queue_folder(run: Path) -> Path:
-    """Return the folder of a study with the logs and descriptions of its submitted cells."""
-    return run.parent.absolute() / FOLDER_NAME
+def queue_folder(run: Path, queue: str) -> Path:
+    """Return the folder of a study with the logs and descriptions of the cells that a queue was given.
+
+    Args:
+        run: Folder of one of its runs.
+        queue: Name of the queue.
+    """
+    return run.parent.absolute() / queue

@@ -1,6 +1,6 @@
 """What a launcher needs of a cluster's queue: submit cells, the state of each, and why one ended."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -121,3 +121,13 @@ class ClusterQueue(Protocol):
 
     def cancel_command(self, ids: Sequence[str]) -> str:
         """Return the command that cancels these jobs."""
+
+
+def live_by_name(found: Iterable[Entry]) -> Mapping[str, Entry]:
+    """Return the jobs that are queued or running, by name."""
+    return {entry.name: entry for entry in found if entry.state is not State.ENDED}
+
+
+def digests_of(found: Iterable[Entry]) -> dict[str, str]:
+    """Return the states of jobs that are queued or running, by the digests in their names."""
+    return {name.rpartition("-")[2]: entry.state.value for name, entry in live_by_name(found).items()}

@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from medqa_finetune.launch.cluster.naming import queue_folder
+from medqa_finetune.launch.cluster.naming import SLURM, queue_folder
 from medqa_finetune.launch.cluster.queue import Element
 from medqa_finetune.launch.cluster.settings import SlurmLauncherConfig
 
@@ -27,7 +27,8 @@ def batch_script(elements: Sequence[Element], settings: SlurmLauncherConfig) -> 
         settings: Of the launcher.
     """
     cases = "".join(
-        f"{number})\n  name={shlex.quote(element.name)}\n  folder={shlex.quote(str(queue_folder(element.run.path)))}\n"
+        f"{number})\n  name={shlex.quote(element.name)}\n"
+        f"  folder={shlex.quote(str(queue_folder(element.run.path, SLURM)))}\n"
         f"  cell=({shlex.join(cell_command(element))}) ;;\n"
         for number, element in enumerate(elements)
     )

@@ -94,17 +94,23 @@ def check_settings(settings: SlurmLauncherConfig) -> None:
     if not (math.isfinite(grace) and 1 <= grace <= MOST_GRACE_SECONDS):
         problem = f"must be from 1 to {MOST_GRACE_SECONDS} seconds"
         faults.append(Fault("out-of-range", problem, key="hydra.launcher.grace_seconds", got=grace))
-    if settings.time is not None and (fault := _time_fault(settings.time, grace)) is not None:
+    if settings.time is not None and (fault := time_fault(settings.time, grace)) is not None:
         faults.append(fault)
     faults += [fault for option in settings.options if (fault := _option_fault(option)) is not None]
     if faults:
         raise ConfigError(*faults)
 
 
-def _time_fault(time: str, grace: int) -> Fault | None:
+def time_fault(time: str, grace: int) -> Fault | None:
+    """Return what is wrong with a time limit; None if nothing is.
+
+    Args:
+        time: The limit.
+        grace: Seconds before it at which a cell is asked to stop.
+    """
     key = "hydra.launcher.time"
     if not TIME.fullmatch(time):
-        return Fault("wrong-value", "is not a time of SLURM's", key=key, got=time, allowed=TIME_FORMS)
+        return Fault("wrong-value", "is not a length of time", key=key, got=time, allowed=TIME_FORMS)
     if seconds_of(time) <= grace:
         hint = "Give a longer time, or a smaller hydra.launcher.grace_seconds."
         problem = f"must be longer than the {grace} seconds that a cell has to stop"
@@ -113,7 +119,7 @@ def _time_fault(time: str, grace: int) -> Fault | None:
 
 
 def seconds_of(time: str) -> int:
-    """Return the seconds of a time of SLURM's: `90`, `1:30`, `4:00:00`, `1-12`, `1-12:30:00`; 0 stands for no limit."""
+    """Return the seconds of a time as SLURM writes it: `90`, `1:30`, `4:00:00`, `1-12:30:00`; 0 stands for no limit."""
     days, dash, rest = time.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
     # A single number, or the first of two, is minutes; after days, hours come first.

@@ -5,14 +5,23 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock
 
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.launch.cluster.naming import queue_folder
-from medqa_finetune.launch.cluster.queue import ClusterQueue, Element, End, Entry, QueueSilentError, State, Submission
+from medqa_finetune.launch.cluster.naming import SLURM, queue_folder
+from medqa_finetune.launch.cluster.queue import (
+    ClusterQueue,
+    Element,
+    End,
+    Entry,
+    QueueSilentError,
+    State,
+    Submission,
+    digests_of,
+)
 from medqa_finetune.launch.cluster.script import batch_script
 from medqa_finetune.launch.cluster.settings import SlurmLauncherConfig
 from medqa_finetune.launch.planned import as_text
@@ -107,8 +116,8 @@ class SlurmQueue(ClusterQueue):
         script = self._folder / "array.sh"
         options = self._options(len(elements))
         for element in elements:
-            queue_folder(element.run.path).mkdir(parents=True, exist_ok=True)
-            write_text(queue_folder(element.run.path) / f"{element.name}.json", as_text(element.cell))
+            queue_folder(element.run.path, SLURM).mkdir(parents=True, exist_ok=True)
+            write_text(queue_folder(element.run.path, SLURM) / f"{element.name}.json", as_text(element.cell))
         write_text(script, batch_script(elements, self._settings))
         # Held until every element has its name, by which the next launch finds it.
         command = ["sbatch", "--parsable", "--hold", *options, f"--job-name={self._unnamed}", str(script)]
@@ -175,7 +184,7 @@ class SlurmQueue(ClusterQueue):
 
     def log_path(self, name: str, run: Path) -> Path:
         """Return the file with what a cell printed, in its study's folder."""
-        return queue_folder(run) / f"{name}.log"
+        return queue_folder(run, SLURM) / f"{name}.log"
 
 
 def check_commands() -> None:
@@ -208,18 +217,13 @@ def entries() -> Iterator[Entry]:
         yield Entry(identifier, name.strip(), state, "" if reason == "None" else reason, end)
 
 
-def live_by_name(found: Sequence[Entry]) -> Mapping[str, Entry]:
-    """Return the jobs that are queued or running, by name."""
-    return {entry.name: entry for entry in found if entry.state is not State.ENDED}
-
-
 def live_digests() -> dict[str, str]:
     """Return the states of this user's jobs that are queued or running, by the digests in their names.
 
     Raises:
         QueueSilentError: SLURM does not answer, or is not installed here.
     """
-    return {entry.name.rpartition("-")[2]: entry.state.value for entry in entries() if entry.end is None}
+    return digests_of(entries())
 
 
 def _refused(words: str) -> Fault:

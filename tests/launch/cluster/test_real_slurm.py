@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.clusters.cases import CASES, Stage, run_case, undisturbed
+from scripts.clusters.slurm_cases import CASES, SlurmStage
 from scripts.clusters.slurm_server import missing, server
+from scripts.clusters.stage import run_case, undisturbed
 
 pytestmark = [
     pytest.mark.slow,
@@ -18,21 +19,21 @@ CODES = {"cancelled": 1, "launcher-killed": None}
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmStage]:
     place: Path = tmp_path_factory.mktemp("slurm")
     with server(place / "server") as variables:
-        yield Stage(place, variables)
+        yield SlurmStage(place, variables)
 
 
 @pytest.fixture(scope="module")
-def expected(stage: Stage) -> bytes:
+def expected(stage: SlurmStage) -> bytes:
     """Results of an undisturbed run by the local launcher."""
     return undisturbed(stage)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_disturbed_cell_comes_to_equal_results(name: str, stage: Stage, expected: bytes) -> None:
-    outcome = run_case(name, stage, expected)
+def test_disturbed_cell_comes_to_equal_results(name: str, stage: SlurmStage, expected: bytes) -> None:
+    outcome = run_case(name, CASES[name], stage, expected)
     assert outcome.equal
     assert outcome.first_code == CODES.get(name, 0)
     # The launcher's end does not disturb the cell; a cancelled one is gone from the queue.

@@ -8,10 +8,10 @@ import pytest
 
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.launch.cluster.naming import digest_of, job_name
-from medqa_finetune.launch.cluster.queue import Element, End, QueueSilentError, State
+from medqa_finetune.launch.cluster.queue import Element, End, QueueSilentError, State, live_by_name
 from medqa_finetune.launch.cluster.script import batch_script
 from medqa_finetune.launch.cluster.settings import SlurmLauncherConfig
-from medqa_finetune.launch.cluster.slurm import SlurmQueue, check_commands, live_by_name
+from medqa_finetune.launch.cluster.slurm import SlurmQueue, check_commands
 from tests.cells import cell_in
 from tests.faulty import only_fault
 from tests.launch.cluster.conftest import FakeSlurm

@@ -313,7 +313,7 @@ TEXTS = {
     # hydra/launcher=slurm
     "must be an integer ≥ {low}": "必须是 ≥ {low} 的整数",
     "must be from 1 to {most} seconds": "必须在 1 到 {most} 秒之间",
-    "is not a time of SLURM's": "不是 SLURM 的时间写法",
+    "is not a length of time": "不是时长的写法",
     "must be longer than the {grace} seconds that a cell has to stop": "必须长于一格停下所用的 {grace} 秒",
     "Give a longer time, or a smaller hydra.launcher.grace_seconds.": (
         "请给更长的时间，或更小的 hydra.launcher.grace_seconds。"
@@ -343,4 +343,48 @@ TEXTS = {
     "runs cells of medqa_finetune alone": "只运行 medqa_finetune 的格",
     "a sweeper that proposes trials waits for their results": "提出试验的 sweeper 要等它们的结果",
     "Leave it out; Ctrl-C leaves the jobs in the queue.": "请删去；Ctrl-C 会把作业留在队列中。",
+    # hydra/launcher=ray
+    "Run `pip install 'medqa-finetune[ray]'`, in the version of the cluster; without Ray, leave it out.": (
+        "请运行 `pip install 'medqa-finetune[ray]'`，版本与集群一致；没有 Ray 则请删去。"
+    ),
+    "is not an amount of memory": "不是内存大小的写法",
+    "is not the address of a Ray cluster": "不是 Ray 集群的地址",
+    "cannot be kept to without a launcher that waits": "没有等待的启动器就无法遵守",
+    "Leave it out, or give hydra.launcher.wait=true.": "请删去，或给 hydra.launcher.wait=true。",
+    "names environment variables that are not set here": "列出了这里没有设置的环境变量",
+    "Set them, or leave them out.": "请设置它们，或删去。",
+    "Ray refuses the connection: {words}": "Ray 拒绝连接：{words}",
+    "Type the command on a node of the cluster, with its versions of Python and Ray.": (
+        "请在集群的节点上运行该命令，Python 和 Ray 的版本与集群一致。"
+    ),
+    "no Ray cluster is running here, in which jobs could be left": "这里没有运行中的 Ray 集群可以留下作业",
+    "Start one by `ray start --head`, give HOST:PORT, or hydra.launcher.wait=true.": (
+        "请用 `ray start --head` 启动一个，或给 HOST:PORT，或 hydra.launcher.wait=true。"
+    ),
+    "no Ray cluster answers there": "那里没有 Ray 集群回应",
+    "`ray status` on its head node shows the address; leave it out for one on this machine.": (
+        "在头节点上运行 `ray status` 可看到地址；要用本机上的集群请删去。"
+    ),
+    "no node of the cluster has as much: {most} is the most": "集群中没有节点有这么多：最多为 {most}",
+    "Give less, or first start a node that has it; gpus_per_cell=0 runs cells on CPUs.": (
+        "请减少，或先启动有这么多的节点；gpus_per_cell=0 在 CPU 上运行各格。"
+    ),
+    "no node of the cluster has gpus_per_cell, cpus_per_cell and memory together": (
+        "集群中没有节点同时满足 gpus_per_cell、cpus_per_cell 和 memory"
+    ),
+    "the node {host} does not answer: {words}": "节点 {host} 没有回应：{words}",
+    "the node {host} does not see this folder": "节点 {host} 看不到这个文件夹",
+    "the node {host} has no {path}, which cells need": "节点 {host} 上没有 {path}，而各格需要它",
+    "Put it on a file system that all nodes have under the same path.": (
+        "请把它放在所有节点以同一路径可见的文件系统上。"
+    ),
+    "Ray refuses the cells: {words}": "Ray 拒绝了这些格：{words}",
+    "the cluster has no dashboard, which takes jobs": "集群没有接收作业的 dashboard",
+    "Start its head with ray[default] and its dashboard, or give hydra.launcher.wait=true.": (
+        "请用 ray[default] 启动头节点及其 dashboard，或给 hydra.launcher.wait=true。"
+    ),
+    "the dashboard of Ray does not answer: {words}": "Ray 的 dashboard 没有回应：{words}",
+    "Try again when `ray job list` answers: which cells have jobs already is not known.": (
+        "请等 `ray job list` 能回应后再试：不知道哪些格已有作业。"
+    ),
 }

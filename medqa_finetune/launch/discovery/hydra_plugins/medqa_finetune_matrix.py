@@ -7,6 +7,7 @@ from medqa_finetune.config.compose import composes_ours
 from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.launch import launcher, sweeper, tuning
 from medqa_finetune.launch.cluster import launcher as cluster
+from medqa_finetune.launch.cluster.ray import launcher as ray
 
 
 class LocalLauncher(launcher.LocalLauncher):
@@ -15,6 +16,10 @@ class LocalLauncher(launcher.LocalLauncher):
 
 class SlurmLauncher(cluster.SlurmLauncher):
     """`hydra/launcher=slurm`."""
+
+
+class RayLauncher(ray.RayLauncher):
+    """`hydra/launcher=ray`."""
 
 
 class MatrixSweeper(sweeper.MatrixSweeper):
