@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,10 +110,18 @@ def test_cell_without_progress_is_given_up(run: RunDir) -> None:
 
 def test_cell_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     read, write = os.pipe()
-    os.close(write)
+    ready = tmp_path / "ready"
+
+    def ask_to_stop() -> None:
+        wait_for_file(ready)
+        os.close(write)
+
+    asking = threading.Thread(target=ask_to_stop)
+    asking.start()
     began = time.monotonic()
     with (tmp_path / "log").open("wb") as log:
-        code = Child(read, None, 0.5).run(["bash", "-c", "trap '' TERM; " + FOR_EVER], {}, log)
+        code = Child(read, None, 0.5).run(["bash", "-c", f"trap '' TERM; touch {ready}; {FOR_EVER}"], {}, log)
+    asking.join()
     os.close(read)
     assert code == -9
     assert time.monotonic() - began < 10
