@@ -140,7 +140,7 @@ def _write(runs: "Sequence[Run]", table: "pd.DataFrame", analysis: "Analysis", f
     from filelock import FileLock
 
     from medqa_finetune.record.files import sweep, write_text
-    from medqa_finetune.report.figures.overview import write_overview
+    from medqa_finetune.report.figures.overview import pictured, write_overview
     from medqa_finetune.report.grouping import groups_of
     from medqa_finetune.report.html.write import write_report
     from medqa_finetune.report.outputs import csv, markdown
@@ -159,6 +159,7 @@ def _write(runs: "Sequence[Run]", table: "pd.DataFrame", analysis: "Analysis", f
     if analysis.groups:
         tables[GROUPS] = csv.groups_table(analysis)
     groups = groups_of(runs)
+    shown = pictured(groups)
     try:
         # One summary at a time, so that temporary files of a killed one can be removed.
         with FileLock(folder.parent / ".summary.lock"):
@@ -175,11 +176,11 @@ def _write(runs: "Sequence[Run]", table: "pd.DataFrame", analysis: "Analysis", f
                 REPORT: text,
                 "table.md": tables_as_markdown(for_papers),
                 "table.tex": tables_as_latex(for_papers),
-                "captions.md": captions_as_markdown(groups, charts),
+                "captions.md": captions_as_markdown(shown, charts),
             }
             for name, content in texts.items():
                 write_text(folder / name, content)
-            return [*(folder / name for name in (*tables, *texts)), *write_overview(groups, analysis, folder), page]
+            return [*(folder / name for name in (*tables, *texts)), *write_overview(shown, analysis, folder), page]
     except OSError as error:
         problem, hint = f"cannot be written ({error.strerror})", "Give a folder that is writable."
         raise DataError(Fault("not-writable", problem, file=str(folder), hint=hint)) from None

@@ -106,7 +106,7 @@ def _add_others(runs: Any) -> list[argparse.ArgumentParser]:
     starts = runs.add_parser("startup", help="time before and around the work")
     starts.add_argument("--rounds", type=int, default=3)
     sums = runs.add_parser("summary", help="summarize over made-up run folders")
-    sums.add_argument("--runs", type=int, default=1000, help="of the large one (default: %(default)s)")
+    sums.add_argument("--runs", type=int, nargs="+", default=[1000], help="of the large ones (default: 1000)")
     sums.add_argument("--questions", type=int, default=1000, help="predictions of a run (default: %(default)s)")
     scored = runs.add_parser("scores", help="seconds to score answers; differences from others' values")
     scored.add_argument("--answers", type=int, default=1000)

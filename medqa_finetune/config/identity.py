@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import json
 from collections.abc import Collection, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain, combinations
 from pathlib import PurePath
 from typing import Any
@@ -292,6 +292,8 @@ def _schema_defaults() -> dict[str, Any]:
     return {key: value for key, value in flatten(values).items() if value != MISSING}
 
 
+# A summary asks this a thousand times a run, of the same few hundred keys.
+@lru_cache(maxsize=1 << 14)
 def _is_below(key: str, roots: tuple[str, ...]) -> bool:
     return any(key == root or key.startswith(root + ".") for root in roots)
 

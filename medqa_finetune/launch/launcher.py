@@ -28,6 +28,7 @@ from medqa_finetune.launch.cluster.settings import SlurmLauncherConfig
 from medqa_finetune.launch.display import LiveDisplay
 from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
 from medqa_finetune.launch.gpus import Slot, keep_gpus, make_slots, visible_gpus
+from medqa_finetune.launch.order import longest_first
 from medqa_finetune.launch.scheduler import POLL_SECONDS, Job, Scheduler, job_of, label_jobs
 from medqa_finetune.launch.time_limit import time_limited
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -173,11 +174,14 @@ class LocalLauncher(CellLauncher):
         ]
         for job, cell in zip(jobs, cells, strict=True):
             job.cell, job.overwrites = cell, cell.config.overwrite
+        # With one slot, the order makes no end later, and short cells show soon whether all is well.
+        order = longest_first(cells) if len(self._slots) > 1 else None
         with time_limited(cells[0].config) if cells else contextlib.nullcontext():
-            return self._run(jobs)
+            return self._run(jobs, order)
 
-    def _run(self, jobs: Sequence[Job]) -> Sequence[JobReturn]:
-        run_jobs(jobs, self._slots, retries=self._settings.retries, grace_seconds=self._settings.grace_seconds)
+    def _run(self, jobs: Sequence[Job], order: Sequence[int] | None = None) -> Sequence[JobReturn]:
+        settings = self._settings
+        run_jobs(jobs, self._slots, order=order, retries=settings.retries, grace_seconds=settings.grace_seconds)
         return [job_return(job) for job in jobs]
 
     def _job(self, number: int, overrides: list[str]) -> Job:
@@ -224,14 +228,16 @@ def run_jobs(
     *,
     retries: int,
     grace_seconds: float = LocalLauncherConfig.grace_seconds,
+    order: Sequence[int] | None = None,
 ) -> None:
     """Run every job that is not done yet, each in its own process, and show the progress.
 
     Args:
-        jobs: Jobs in starting order.
+        jobs: Jobs as they are shown.
         slots: One per job that may run at the same time.
         retries: How often a crashed job is restarted.
         grace_seconds: Seconds between asking a job to stop and killing it.
+        order: Their places in starting order; None to start them as they are shown.
 
     Raises:
         Interrupted: a signal came; every job has been stopped.
@@ -241,7 +247,8 @@ def run_jobs(
             job.finish(ExitStatus("done"), "done before, untouched" + _missing_files(job.run.run, job.earlier))
     label_jobs(jobs)
     with stoppable() as stop, LiveDisplay(jobs) as display, stop.deferred():
-        scheduler = Scheduler(jobs, slots, retries=retries, display=display, keep=keep_gpus)
+        in_order = jobs if order is None else [jobs[place] for place in order]
+        scheduler = Scheduler(in_order, slots, retries=retries, display=display, keep=keep_gpus)
         try:
             while scheduler.has_open_jobs() and stop.number is None:
                 scheduler.start_due_jobs()

@@ -82,7 +82,8 @@ def parts_that_compare(items: Sequence[T], basis: Callable[[T], Basis]) -> list[
             parts.append((own, [item]))
         else:
             shared, members = parts[place]
-            parts[place] = (shared.joined(own), [*members, item])
+            members.append(item)
+            parts[place] = (shared.joined(own), members)
     return [members for _, members in parts]
 
 
@@ -163,11 +164,15 @@ class Group:
         members: Runs in table order, including those that are not done.
         several: Whether another group has the same model, corpus and study.
         left_out: Names of runs with the same model, corpus and study that compare with no trained run.
+        of_cells: Number of cells, missing ones included, before `first_groups` left some out; 0 if it left out none.
+        of_groups: Number of groups before it left some out, in the last group that is left; 0 elsewhere.
     """
 
     members: tuple[Member, ...]
     several: bool = False
     left_out: tuple[str, ...] = ()
+    of_cells: int = 0
+    of_groups: int = 0
 
     @cached_property
     def tuned(self) -> list[Member]:
@@ -208,7 +213,9 @@ class Group:
 
     @cached_property
     def missing(self) -> list[tuple[str, int]]:
-        """(entry, training size) combinations without a done run."""
+        """(entry, training size) combinations without a done run; none where some were left out."""
+        if self.of_cells:
+            return []
         done = {(each.entry, each.run.values["train_size"]) for each in self.tuned}
         return [(entry, size) for entry in self.entries for size in self.sizes if (entry, size) not in done]
 
@@ -222,6 +229,8 @@ class Group:
             left_out=self.left_out,
             seeds=max(seeds.values(), default=0),
             incomplete=bool(self.missing),
+            cells=(len(self.cells), self.of_cells),
+            groups=self.of_groups,
         )
 
     @cached_property
@@ -260,6 +269,28 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
     for run, evaluated in zip(rows, _evaluated(rows), strict=True):
         places.setdefault((*_place(run), evaluated), []).append(run)
     return [group for _, placed in sorted(places.items()) for group in _groups_of_place(placed)]
+
+
+def first_groups(groups: Sequence[Group], most_groups: int, most_cells: int) -> list[Group]:
+    """Return the first groups; of those with too many cells, the first that are done.
+
+    Their captions say what is left out.
+    """
+    found = [_first_cells(group, most_cells) for group in groups[:most_groups]]
+    if len(groups) > most_groups:
+        found[-1] = replace(found[-1], of_groups=len(groups))
+    return found
+
+
+def _first_cells(group: Group, most: int) -> Group:
+    count = len(group.cells) + len(group.missing)
+    if count <= most:
+        return group
+    # With some training, without which there is no group.
+    kept = {run.place for cell in group.cells[:most] for run in cell.runs}
+    kept |= {group.tuned[0].run.place}
+    members = tuple(each for each in group.members if each.run.done and each.run.place in kept)
+    return replace(group, members=members, of_cells=count)
 
 
 def _place(run: Run) -> tuple[str, ...]:

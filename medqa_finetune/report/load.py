@@ -22,6 +22,7 @@ from medqa_finetune.report.grouping import cell_names, kinds_of
 from medqa_finetune.report.labels import in_reading_order, labels_of
 from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import is_benchmark
+from medqa_finetune.report.sharing import Shared
 from medqa_finetune.report.table import row_of
 
 UNREADABLE = "unreadable"
@@ -41,7 +42,8 @@ def load_runs(folders: Iterable[RunDir], root: Path | None = None) -> list[Run]:
     """
     found = list(folders)
     base = root.absolute() if root is not None else _common_parent(found)
-    runs = sorted((run for folder in found for run in _read(folder, _study(folder.path, base))), key=_order)
+    shared = Shared()
+    runs = sorted((run for folder in found for run in _read(folder, _study(folder.path, base), shared)), key=_order)
     done = [place for place, run in enumerate(runs) if run.done]
     cells = dict(zip(done, cell_names([runs[place] for place in done]), strict=True))
     labels = labels_of(runs, [cells.get(place) for place in range(len(runs))])
@@ -56,7 +58,7 @@ def load_runs(folders: Iterable[RunDir], root: Path | None = None) -> list[Run]:
     return sorted(labelled, key=lambda run: (*_order(run)[:-1], in_reading_order(str(run.values["label"])), run.name))
 
 
-def _read(folder: RunDir, study: str) -> Iterator[Run]:
+def _read(folder: RunDir, study: str, shared: Shared) -> Iterator[Run]:
     try:
         record = folder.read()
         evaluations = [] if record is None else evaluations_of(folder, record)
@@ -73,20 +75,20 @@ def _read(folder: RunDir, study: str) -> Iterator[Run]:
             name = SEPARATOR.join([record.name, *evaluation_parts(evaluation_dir.path.name)])
             yield _unreadable(name, study, str(fault))
         elif evaluation is not None:
-            run = _run(folder, study, record, evaluation)
+            run = _run(folder, study, record.seen_by(evaluation), evaluation, shared)
             items = functools.partial(_items, evaluation_dir, run.known)
-            yield dataclasses.replace(
-                run, evaluation_dir=evaluation_dir, evaluated_in=evaluation.environment, items=items
-            )
+            environment = shared.value(evaluation.environment)
+            yield dataclasses.replace(run, evaluation_dir=evaluation_dir, evaluated_in=environment, items=items)
     if not begun:
-        yield _run(folder, study, record, None)
+        yield _run(folder, study, record, None, shared)
 
 
-def _run(folder: RunDir, study: str, record: Record, evaluation: Evaluation | None) -> Run:
-    name = _writable(record.name if evaluation is None else row_name(record.name, evaluation))
-    seen = record if evaluation is None else record.seen_by(evaluation)
+def _run(folder: RunDir, study: str, seen: Record, evaluation: Evaluation | None, shared: Shared) -> Run:
+    seen = shared.record(seen)
+    name = _writable(seen.name if evaluation is None else row_name(seen.name, evaluation))
     row = {"name": name, "study": study} | {key: _measured(value) for key, value in row_of(seen, evaluation).items()}
-    return Run(name, study, seen, row, folder)
+    texts = {key: shared.text(value) for key, value in row.items() if isinstance(value, str)}
+    return Run(name, study, seen, row | texts, folder)
 
 
 def _items(folder: EvaluationDir, record: Record) -> ItemScores | None:

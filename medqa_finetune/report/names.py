@@ -31,6 +31,8 @@ class GroupNames:
         left_out: Names of similar runs that compare with none of them.
         seeds: Largest number of seeds of one cell.
         incomplete: Whether cells are missing.
+        cells: Number of cells that are shown, and of all if some are left out, else 0.
+        groups: Number of all groups if some are left out after this one, else 0.
     """
 
     runs: Sequence[Run]
@@ -38,6 +40,8 @@ class GroupNames:
     left_out: Sequence[str]
     seeds: int
     incomplete: bool
+    cells: tuple[int, int] = (0, 0)
+    groups: int = 0
 
     @property
     def subject(self) -> Text:
@@ -71,6 +75,11 @@ class GroupNames:
             said += label("group.missing_runs", runs=some(waiting)) if waiting else label("group.missing")
         if self.left_out:
             said += label("group.left_out", runs=some([Text(name, name) for name in self.left_out]))
+        shown, count = self.cells
+        if count:
+            said += label("group.cells_cut", shown=f"{shown:,}", count=f"{count:,}")
+        if self.groups:
+            said += label("group.groups_cut", count=f"{self.groups:,}")
         return said
 
     @property

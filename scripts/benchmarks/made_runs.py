@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medqa_finetune.config.identity import DEFAULT_EVALUATION, evaluation_identity
+from medqa_finetune.config.identity import DEFAULT_EVALUATION, default_settings, evaluation_identity
 from medqa_finetune.evaluation.metric_registry import find_metric
 from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.score import item_scores, score_predictions
@@ -35,6 +35,7 @@ LENGTH = 100
 WRONG = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)
 METRICS = ["rouge", "bleu", "perplexity"]
 BATCH, EPOCHS = 16, 1.0
+SECTIONS = ("method", "data", "corpus", "train", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ def record_of(run: MadeRun, evaluation: EvaluationRecord) -> Record:
         "evaluate": {"metrics": METRICS, "max_new_tokens": 512},
         "precision": "fp16",
     }
+    # Of the size of a real record.
+    settings |= {section: {**default_settings(section), **settings[section]} for section in SECTIONS}
     return Record(
         name=run.name, identity=hashlib.sha256(run.name.encode()).hexdigest()[:16], status="done", method=run.method,
         data=run.data, model="made-up", seed=run.seed, config=settings,

@@ -208,6 +208,8 @@ SENTENCES = {
     "group.missing": "× marks a cell that is missing.",
     "group.missing_runs": "× marks a cell that is missing: {runs}.",
     "group.left_out": "Not shown, because test set or signature differs: {runs}.",
+    "group.cells_cut": "{shown} of {count} cells are here; results_summary.csv has all.",
+    "group.groups_cut": "This is the last of those shown of {count} groups of runs that compare.",
     "overview.sizes": "Score by training-set size: {group}",
     "overview.methods": "Method comparison: {group}",
     "overview.panel": "{score}, {better}",

@@ -193,6 +193,8 @@ SENTENCES = {
     "group.missing": "× 表示缺这一格。",
     "group.missing_runs": "× 表示缺这一格：{runs}。",
     "group.left_out": "未画出（测试集或评分签名不同）：{runs}。",
+    "group.cells_cut": "共 {count} 格，此处为其中 {shown} 格，全部见 results_summary.csv。",
+    "group.groups_cut": "可比较的运行共 {count} 组，图中所示至此为止。",
     "overview.sizes": "得分随训练数据量的变化：{group}",
     "overview.methods": "方法对比：{group}",
     "overview.panel": "{score}，{better}",

@@ -208,6 +208,7 @@ TEXTS = {
     "status": "状态",
     "train s": "训练秒数",
     "{count} of {all} runs done{others}.": "{all} 次运行中完成 {count} 次{others}。",
+    "{count} more runs are in results_summary.csv": "另有 {count} 次运行，见 results_summary.csv",
     ", {count} {status}": "，{count} 次{status}",
     "trained": "已训练",
     "evaluated": "已评测",

@@ -17,6 +17,7 @@ from medqa_finetune.launch.cluster.queue import Element, Entry, QueueSilentError
 from medqa_finetune.launch.cluster.settings import SlurmLauncherConfig, check_settings
 from medqa_finetune.launch.cluster.slurm import KEY, SlurmQueue, check_commands
 from medqa_finetune.launch.cluster.watch import watch
+from medqa_finetune.launch.order import longest_first
 from medqa_finetune.launch.scheduler import Job
 from medqa_finetune.launch.task import CellTask
 from medqa_finetune.launch.time_limit import refuse_time_limit
@@ -98,6 +99,8 @@ class SlurmLauncher(CellLauncher):
             jobs = jobs_of(fresh)
             waiting = {name: cell for name, cell in zip(jobs, fresh, strict=True) if jobs[name].exit_status is None}
             asked = [Element(name, cell) for name, cell in waiting.items() if name not in live]
+            # An array starts in its order.
+            asked = [asked[place] for place in longest_first([each.cell for each in asked])]
             sent = queue.submit(_after_training(asked, live, waiting)) if asked else Submission("", {})
         ids = {name: sent.ids.get(name) or live[name].id for name in waiting}
         self._announce(queue, sent, jobs, ids)

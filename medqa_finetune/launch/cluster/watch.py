@@ -12,7 +12,7 @@ from medqa_finetune.languages.translate import say
 from medqa_finetune.launch.cluster.queue import ClusterQueue, End, Entry, QueueSilentError, State
 from medqa_finetune.launch.display import LiveDisplay
 from medqa_finetune.launch.exit_status import ExitStatus, classify_loss, read_or_none, summarize_record
-from medqa_finetune.launch.scheduler import Display, Elsewhere, Job
+from medqa_finetune.launch.scheduler import Clock, Display, Elsewhere, Job
 from medqa_finetune.launch.stage import read_progress
 from medqa_finetune.record.schema import Record
 from medqa_finetune.stopping import stoppable
@@ -65,13 +65,22 @@ def watch(jobs: Mapping[str, Job], queue: ClusterQueue, ids: Mapping[str, str]) 
 
 
 class Watcher:
-    """Compares jobs with the queue; arguments as for `watch`, and the display."""
+    """Compares jobs with the queue; arguments as for `watch`, and the display and the clock."""
 
-    def __init__(self, jobs: Mapping[str, Job], queue: ClusterQueue, ids: Mapping[str, str], display: Display) -> None:
+    def __init__(
+        self,
+        jobs: Mapping[str, Job],
+        queue: ClusterQueue,
+        ids: Mapping[str, str],
+        display: Display,
+        *,
+        clock: Clock = time,
+    ) -> None:
         self._jobs = jobs
         self._queue = queue
         self._ids = ids
         self._display = display
+        self._clock = clock
         self._next_look = 0.0
         self._missed = dict.fromkeys(ids, 0)
         self._before = {name: read_progress(jobs[name].run) for name in ids}
@@ -83,9 +92,9 @@ class Watcher:
 
     def look_when_due(self) -> None:
         """Look into the queue if the last look is long enough ago, and update every job."""
-        if time.monotonic() < self._next_look:
+        if self._clock.monotonic() < self._next_look:
             return
-        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._next_look = self._clock.monotonic() + LOOK_SECONDS
         try:
             found = {entry.id: entry for entry in self._queue.entries()}
         except QueueSilentError as error:
@@ -99,6 +108,12 @@ class Watcher:
                 self._update(name, job, found.get(self._ids[name]))
 
     def _update(self, name: str, job: Job, entry: Entry | None) -> None:
+        waited = job.elsewhere is not None and not job.elsewhere.is_running
+        if waited and entry is not None and entry.state is State.QUEUED:
+            # It still waits: of a thousand cells that do, no record is read at every look.
+            self._missed[name] = 0
+            job.elsewhere = Elsewhere(False, entry.detail, self._before[name])
+            return
         record = read_or_none(job.run)
         if job.is_done_by(record):
             job.elsewhere = None
@@ -113,7 +128,7 @@ class Watcher:
             self._missed[name] = 0
             is_running = entry.state is State.RUNNING
             if is_running and job.first_start is None:
-                job.first_start = time.monotonic()
+                job.first_start = self._clock.monotonic()
             job.elsewhere = Elsewhere(is_running, entry.detail, self._before[name])
 
     def _end(self, name: str, job: Job, end: End) -> None:

@@ -47,7 +47,7 @@ from medqa_finetune.report.figures.lettering import (
 )
 from medqa_finetune.report.figures.numbers import amount
 from medqa_finetune.report.figures.score_vs_size import score_against_size
-from medqa_finetune.report.grouping import Group
+from medqa_finetune.report.grouping import Group, first_groups
 from medqa_finetune.report.messages import label, panel_title
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import columns_of, size_word, two_lines
@@ -61,6 +61,8 @@ DPI = 180
 GREY = "0.35"
 # Height, as a share of the panel's, of the strip below the scores that marks one method's missing cells.
 MISSING_ROW = 0.075
+# More make a picture that nobody can read, and that takes minutes and a gigabyte.
+MOST_GROUPS, MOST_CELLS = 6, 60
 METHOD_WIDTH = 12.6
 TITLE_INCHES, CAPTION_INCHES = 0.85, 0.55
 BAR_INCHES, LABEL_INCHES = 0.24, 0.075
@@ -70,6 +72,11 @@ LEAST_ROWS, AXIS_INCHES, BETWEEN_INCHES = 6, 0.45, 1.05
 NUMBER_PAD = 15
 BASELINE_LABEL = "untuned base"
 GroupInput = tuple[Group, ChartInput]
+
+
+def pictured(groups: Sequence[Group]) -> list[Group]:
+    """Return what of groups the pictures show; captions say what they leave out."""
+    return first_groups(groups, MOST_GROUPS, MOST_CELLS)
 
 
 def write_overview(groups: Sequence[Group], analysis: Analysis, folder: Path) -> list[Path]:
@@ -147,6 +154,8 @@ def _bands(given: ChartInput) -> Text:
 
 
 def _missing(group: Group, given: ChartInput, column: str) -> list[tuple[str, int]]:
+    if group.of_cells:
+        return []
     known = {(cell.entry, cell.train_size) for cell in given.cells if cell.measured(column)}
     return [(entry, size) for entry in group.entries for size in group.sizes if (entry, size) not in known]
 
@@ -211,7 +220,7 @@ def method_figure(groups: Sequence[GroupInput], lettering: Lettering | None = No
 
 
 def _bars(group: Group, given: ChartInput) -> list[Bar]:
-    """Return one bar per entry and training size of a group, including missing cells."""
+    """Return one bar per entry and training size of a group, including missing cells unless some were left out."""
     cells: dict[tuple[str, int], list[Cell]] = {}
     for cell in given.cells:
         cells.setdefault((cell.entry, cell.train_size), []).append(cell)
@@ -220,7 +229,7 @@ def _bars(group: Group, given: ChartInput) -> list[Bar]:
         for size in group.sizes:
             colour = given.palette[entry]
             known = cells.get((entry, size), [])
-            absent = [Bar(with_size(entry, size_word(size)), colour, None)]
+            absent = [] if group.of_cells else [Bar(with_size(entry, size_word(size)), colour, None)]
             bars += [Bar(cell.label, colour, cell) for cell in known] or absent
     return bars
 

@@ -1,7 +1,8 @@
 """Writes the CSV files: one row per run, per cell, per score of a cell, or per pair of cells."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -109,23 +110,29 @@ def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
     """
     averaged = [*score_columns(frame["signature"]), *COSTS, *_more_scores(list(frame.columns))]
     done = frame[frame["cell"].notna()].drop_duplicates(["cell", "seed"])
-    rows = []
-    for _, runs in done.groupby("cell", sort=False):
-        row: dict[str, object] = {column: runs.iloc[0][column] for column in SHARED}
-        row["signature"] = _signatures(runs)
-        row["seeds"] = len(runs)
-        row["seed_list"] = " ".join(str(seed) for seed in sorted(runs["seed"]))
-        for figure in averaged:
-            values = runs[figure].astype("Float64")
-            # A mean is shown only if all seeds have a value, so that cells are comparable.
-            whole = values.notna().all()
-            row[f"{figure}_mean"] = values.mean() if whole else None
-            row[f"{figure}_sd"] = values.std(ddof=1) if whole and len(runs) > 1 else None
-        rows.append(row)
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for run in done[[*SHARED, "seed", *averaged]].to_dict("records"):
+        cells.setdefault(run["cell"], []).append({str(column): value for column, value in run.items()})
+    rows = [_row_of_cell(runs, averaged) for runs in cells.values()]
     figures = [f"{figure}_{kind}" for figure in averaged for kind in ("mean", "sd")]
     order = [*SHARED[:-2], "seeds", "seed_list", *figures, *SHARED[-2:]]
     table = pd.DataFrame(rows, columns=order, dtype=object)
     return table.where(table.notna(), None)
+
+
+def _row_of_cell(runs: Sequence[Mapping[str, Any]], averaged: Sequence[str]) -> dict[str, object]:
+    row: dict[str, object] = {column: runs[0][column] for column in SHARED}
+    row["signature"] = _signatures([run["signature"] for run in runs])
+    row["seeds"] = len(runs)
+    row["seed_list"] = " ".join(str(seed) for seed in sorted(run["seed"] for run in runs))
+    for figure in averaged:
+        known = [float(run[figure]) for run in runs if not pd.isna(run[figure])]
+        # A mean is shown only if all seeds have a value, so that cells are comparable.
+        whole, several = len(known) == len(runs), len(runs) > 1
+        values = pd.Series(known, dtype="Float64") if whole and several else None
+        row[f"{figure}_mean"] = values.mean() if values is not None else known[0] if whole else None
+        row[f"{figure}_sd"] = values.std(ddof=1) if values is not None else None
+    return row
 
 
 def apart(frame: pd.DataFrame) -> pd.DataFrame:
@@ -157,9 +164,9 @@ def _more_scores(columns: Sequence[str]) -> list[str]:
     return [column for column in found if is_benchmark(column) or column not in ends]
 
 
-def _signatures(runs: pd.DataFrame) -> str | None:
-    """Return the signatures of all scores of any of the runs."""
-    every = {score: own for cell in runs["signature"] for score, own in signatures(cell).items()}
+def _signatures(runs: Sequence[str | None]) -> str | None:
+    """Return the signatures of all scores of any run, given those of each."""
+    every = {score: own for cell in runs for score, own in signatures(cell).items()}
     return SIGNATURE_SEPARATOR.join(f"{score}={own}" for score, own in sorted(every.items())) or None
 
 

@@ -31,6 +31,8 @@ RUN_WIDTH, BENCHMARK_WIDTH = 30, 50
 WORD = re.compile(r"\[[^\[\]]{1,24}\]\S*|[!-Z\\^-~]+|.", re.DOTALL)
 # Heading, column of the table, decimal places.
 Figure = tuple[str, str, int]
+# Of a table; more scroll away.
+MOST_ROWS = 300
 # Keys of headings in `messages`.
 SIZE: Figure = ("pairs", "train_size", 0)
 COSTS: tuple[Figure, ...] = (
@@ -71,15 +73,18 @@ def _table(runs: Sequence[Run]) -> Iterator[str]:
     if shared:
         yield _wrapped(label("terminal.shared", settings=", ".join(shared)).spoken)
     seeds = Counter(run.values.get("label") for run in runs)
-    names = [_name(run, several=seeds[run.values.get("label")] > 1) for run in runs]
+    listed, more = runs[:MOST_ROWS], len(runs[MOST_ROWS:])
+    names = [_name(run, several=seeds[run.values.get("label")] > 1) for run in listed]
     figures = [_figure_of(*SIZE), *_scores(runs), *(_figure_of(*cost) for cost in COSTS)]
     header = [say("run"), say("status"), *(heading for heading, _, _ in figures)]
     shown = short_names(names, RUN_WIDTH)
     rows = [
         [name, say(str(run.values["status"])), *(_figure(run, column, digits) for _, column, digits in figures)]
-        for name, run in zip(shown, runs, strict=True)
+        for name, run in zip(shown, listed, strict=True)
     ]
     yield aligned_table(header, rows, left=header[:2])
+    if more:
+        yield say("{count} more runs are in results_summary.csv", count=f"{more:,}")
 
 
 def _name(run: Run, *, several: bool) -> str:

@@ -15,7 +15,7 @@ from medqa_finetune.launch.scheduler import Job
 from medqa_finetune.progress import StageClock
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Failure, Status
+from medqa_finetune.record.schema import Failure, Record, Status
 from tests.launch.children import PENDING
 
 
@@ -174,3 +174,18 @@ def test_lost_cell_that_was_done_is_done(cell: Watched) -> None:
     cell.look(entry(State.ENDED, end=End.NODE_LOST))
     assert cell.reason() == ("done", "")
     assert json.loads(cell.run.record_path.read_text(encoding="utf-8"))["status"] == "done"
+
+
+def test_record_of_a_cell_that_still_waits_is_not_read_again(cell: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[CellDir] = []
+
+    def counted(run: CellDir) -> Record | None:
+        read.append(run)
+        return read_or_none(run)
+
+    monkeypatch.setattr(module, "read_or_none", counted)
+    for _ in range(3):
+        cell.look(entry(State.QUEUED, "Priority"))
+    assert len(read) == 1
+    cell.run.update(status="done")
+    assert cell.look(entry(State.RUNNING)) == "done"

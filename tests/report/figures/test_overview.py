@@ -10,6 +10,7 @@ from PIL import Image
 
 from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.figures import overview
 from medqa_finetune.report.figures.base import NOT_MEASURED, chart_input
 from medqa_finetune.report.figures.costs import MISSING, measures_of
 from medqa_finetune.report.figures.overview import (
@@ -17,6 +18,7 @@ from medqa_finetune.report.figures.overview import (
     GroupInput,
     data_scale_figure,
     method_figure,
+    pictured,
     write_overview,
 )
 from medqa_finetune.report.grouping import Group, groups_of
@@ -244,3 +246,23 @@ def test_sizes_are_written_as_runs_are_called(size: int, tick: str, word: str) -
 
 def test_plain_hides_formulas() -> None:
     assert plain("a$b$") == r"a\$b\$"
+
+
+def test_pictures_of_many_cells_show_the_first_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "MOST_CELLS", 3)
+    (group,) = groups(tmp_path, *matrix())
+    (shown,) = pictured([group])
+    assert [cell.name for cell in shown.cells] == [cell.name for cell in group.cells[:3]]
+    assert len(group.cells) > 3
+    assert (shown.of_cells, shown.missing) == (len(group.cells) + len(group.missing), [])
+    assert f"{shown.of_cells}" in shown.names.caption.en
+    assert not [bar for bar in overview._bars(shown, given(shown)[0][1]) if bar.cell is None]
+    assert pictured([shown])[0].cells == shown.cells
+
+
+def test_pictures_of_many_groups_show_the_first_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "MOST_GROUPS", 1)
+    (group,) = groups(tmp_path, *matrix())
+    (shown,) = pictured([group] * 7)
+    assert "7" in shown.names.caption.en.removeprefix(group.names.caption.en)
+    assert pictured([group]) == [group]
