@@ -62,7 +62,7 @@ def fault_of(overrides: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder: 
     return fault
 
 
-METHODS, LAUNCHERS = option_names("method"), ["basic", "local", "slurm"]
+METHODS, LAUNCHERS = option_names("method"), ["basic", "local", "ray", "slurm"]
 # What is typed; code, key and value of the fault; what is allowed; part of the remedy.
 TYPED: list[tuple[list[str], tuple[str, str | None, Any], list[str], str]] = [
     (["train.epohcs=1"], ("unknown-key", "train.epohcs", NO_VALUE), [], "train.epochs?"),
