@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY
 FOLDER = REPOSITORY / "docs" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 COMMAND = re.compile(r"^( *)[!%].*")
-CUT_OFF = {
+SMALL = {
     "MEDQA_PROFILE": "demo",
     "MEDQA_MATRIX": "method=lora data=20k train.checkpoint_steps=5 hydra.launcher.gpus_per_cell=0",
 }
@@ -36,21 +36,22 @@ def test_outputs_are_stripped_and_cells_are_python(path: Path) -> None:
         ast.parse("\n".join(COMMAND.sub(r"\1pass", line) for line in lines))
 
 
-def execute(name: str, place: Path, monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+def execute(name: str, place: Path, **variables: str) -> str:
     """Run a notebook as a session in a folder, and return what its cells printed."""
     nbformat = pytest.importorskip("nbformat", reason="needs nbformat, nbclient and ipykernel")
     nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel")
     pytest.importorskip("ipykernel", reason="needs ipykernel")
-    # `!python` is the Python of these tests.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for key, value in {**CUT_OFF, "PATH": path, **variables}.items():
-        monkeypatch.setenv(key, value)
     place.mkdir(parents=True, exist_ok=True)
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     client = nbclient.NotebookClient(
         notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(place)}}
     )
-    client.execute()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        # `!python` is the Python of these tests.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        for key, value in {**SMALL, "PATH": path, **variables}.items():
+            monkeypatch.setenv(key, value)
+        client.execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert [output for output in outputs if output.output_type == "error"] == []
     return "".join(output.get("text", "") + str(output.get("data", {}).keys()) for output in outputs)
@@ -62,28 +63,27 @@ def record_in(place: Path) -> dict[str, object]:
     return content
 
 
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drive after a session that was cut off."""
+    place = tmp_path_factory.mktemp("first")
+    execute("colab", place, MEDQA_STORAGE=str(place / "drive"), MEDQA_TIME_LIMIT="25s")
+    assert record_in(place)["status"] != "done"
+    return place / "drive"
+
+
 @pytest.mark.slow
-def test_a_session_on_colab_that_is_cut_off_is_resumed_by_the_next_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drive = str(tmp_path / "drive")
-    execute("colab", tmp_path / "first", monkeypatch, MEDQA_STORAGE=drive, MEDQA_TIME_LIMIT="25s")
-    assert record_in(tmp_path / "first")["status"] != "done"
-    # A new machine has the drive alone.
-    said = execute("colab", tmp_path / "second", monkeypatch, MEDQA_STORAGE=drive, MEDQA_TIME_LIMIT="1h")
-    assert record_in(tmp_path / "second")["status"] == "done"
+def test_the_next_session_on_colab_goes_on_from_the_drive(drive: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(drive, tmp_path / "drive")
+    said = execute("colab", tmp_path / "session", MEDQA_STORAGE=str(own), MEDQA_TIME_LIMIT="1h")
+    assert record_in(tmp_path / "session")["status"] == "done"
     assert "image/png" in said
 
 
 @pytest.mark.slow
-def test_a_session_on_kaggle_resumes_from_the_output_of_an_earlier_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    execute("kaggle", first, monkeypatch, MEDQA_INPUT=str(tmp_path / "none"), MEDQA_TIME_LIMIT="1h")
+def test_the_next_session_on_kaggle_goes_on_from_an_earlier_output(drive: Path, tmp_path: Path) -> None:
     given = tmp_path / "input" / "notebooks" / "me" / "medqa-on-kaggle"
-    given.mkdir(parents=True)
-    shutil.copytree(first / "medqa", given / "medqa")
-    said = execute("kaggle", second, monkeypatch, MEDQA_INPUT=str(tmp_path / "input"), MEDQA_TIME_LIMIT="1h")
+    shutil.copytree(drive, given / "medqa")
+    said = execute("kaggle", tmp_path / "session", MEDQA_INPUT=str(tmp_path / "input"), MEDQA_TIME_LIMIT="1h")
     assert "resumes from" in said
-    assert record_in(second)["finished"] == record_in(first)["finished"]
+    assert record_in(tmp_path / "session")["status"] == "done"
