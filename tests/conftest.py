@@ -107,6 +107,7 @@ os.environ.setdefault("MEDQA_UNTESTED_VERSIONS", "allow")
 # Whatever the locale is here.
 os.environ["MEDQA_LANG"] = "en"
 REPOSITORY = Path(__file__).parents[1]
+SET_BY_COMMANDS = ("MPLBACKEND", "PYTORCH_ALLOC_CONF")
 SHARED = REPOSITORY.parent / "shared"
 
 
@@ -116,6 +117,18 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the developers' shared folder, which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def own_variables_stay_in_a_test() -> Iterator[None]:
+    """Take back what commands that a test runs in this process set for theirs; forks would not be equivalent."""
+    before = {name: os.environ.get(name) for name in SET_BY_COMMANDS}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture
