@@ -69,6 +69,8 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("first")
     execute("colab", place, MEDQA_STORAGE=str(place / "drive"), MEDQA_TIME_LIMIT="25s")
     assert record_in(place)["status"] != "done"
+    # On a slow machine, the time is over before anything was stored.
+    (place / "drive").mkdir(exist_ok=True)
     return place / "drive"
 
 
